@@ -1,0 +1,55 @@
+"""Variational autoencoders from probabilistic foundations to production.
+
+Public names are resolved when they are first used, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "BatchNoise": "lowerbound.noise",
+    "Context": "lowerbound.model.spec",
+    "DataSpec": "lowerbound.model.spec",
+    "Evaluation": "lowerbound.recipe",
+    "Evidence": "lowerbound.model.evidence",
+    "Latent": "lowerbound.model.evidence",
+    "LowerboundError": "lowerbound.errors",
+    "Recipe": "lowerbound.recipe",
+    "RowNoise": "lowerbound.noise",
+    "Run": "lowerbound.lab.run",
+    "build_model": "lowerbound.model.build",
+    "build_objective": "lowerbound.model.build",
+    "decode": "lowerbound.lab.generation.use",
+    "draw": "lowerbound.model.distributions.tree",
+    "encode": "lowerbound.lab.generation.use",
+    "evaluate": "lowerbound.lab.judge",
+    "label_context": "lowerbound.app.rows",
+    "load": "lowerbound.lab.run",
+    "load_data": "lowerbound.lab.data.load",
+    "load_rows": "lowerbound.app.rows",
+    "point": "lowerbound.model.distributions.tree",
+    "read_latents": "lowerbound.app.rows",
+    "read_recipe": "lowerbound.recipe",
+    "reconstruct": "lowerbound.lab.generation.use",
+    "sample": "lowerbound.lab.generation.use",
+    "summarise": "lowerbound.model.summary",
+    "train": "lowerbound.lab.experiment",
+    "write_latents": "lowerbound.app.rows",
+    "write_pairs": "lowerbound.app.rows",
+    "write_report": "lowerbound.app.report.report",
+    "write_rows": "lowerbound.app.rows",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'lowerbound' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,5 @@
+"""`python -m lowerbound` is the command line, also under `torchrun`."""
+
+from lowerbound.app.cli.main import main
+
+main()

@@ -1,0 +1,75 @@
+"""The command `lowerbound`: its verbs, and how errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from lowerbound import __version__
+from lowerbound.app.cli import (
+    decode,
+    encode,
+    evaluate,
+    recipes,
+    reconstruct,
+    report,
+    sample,
+    train,
+)
+from lowerbound.app.cli.console import fail
+from lowerbound.errors import LowerboundError
+
+app = typer.Typer(
+    help="Train, judge, ship, watch and repair variational autoencoders.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "recipes": recipes.recipes,
+    "train": train.train,
+    "evaluate": evaluate.evaluate,
+    "report": report.report,
+    "sample": sample.sample,
+    "reconstruct": reconstruct.reconstruct,
+    "encode": encode.encode,
+    "decode": decode.decode,
+}
+for name, command in COMMANDS.items():
+    app.command(name)(command)
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Train, judge, ship, watch and repair variational autoencoders."""
+    if version:
+        print(__version__)  # noqa: T201
+        raise typer.Exit
+    if debug:
+        os.environ["LOWERBOUND_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Run the command line.
+
+    Exit codes: 0 done, 1 a verdict against, 2 wrong use or bad input, 3 failed while running.
+    """
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)  # noqa: T201
+    try:
+        app()
+    except LowerboundError as error:
+        fail(error, error.exit_code)
+    except OSError as error:
+        fail(error, 3)
+    except KeyboardInterrupt as error:
+        fail(error, 130, "stopped; what was saved stays: go on with --resume")

@@ -1,0 +1,42 @@
+"""`lowerbound sample`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+import lowerbound
+from lowerbound.app.cli.console import Device, Json, print_json, say
+
+Observe = Annotated[Literal["point", "sample"], typer.Option(help="Write the point of p(x|z), or a sample of it.")]
+Seed = Annotated[int, typer.Option(help="Row i of the answer is a function of (seed, i).")]
+Out = Annotated[Path, typer.Option(help="Where to write; the extension decides: .npy or .png.")]
+
+
+def sample(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    out: Out,
+    count: Annotated[int, typer.Option(min=1, help="How many rows.")] = 64,
+    seed: Seed = 0,
+    temperature: Annotated[float, typer.Option(min=0.0, help="Scales sigma of the latents.")] = 1.0,
+    label: Annotated[int | None, typer.Option(min=0, help="For a model conditional on a label.")] = None,
+    observe: Observe = "point",
+    device: Device = "cpu",
+    json_: Json = False,
+) -> None:
+    """Draw rows from a run's prior."""
+    model = lowerbound.load(run).to(device)
+    context = None if label is None else lowerbound.label_context(model, label, count)
+    rows = lowerbound.sample(model, count, seed, context, observe, temperature)
+    lowerbound.write_rows(out, rows, model.data)
+    tell(out, list(rows.shape), json_)
+
+
+def tell(out: Path, shape: list[int], as_json: bool) -> None:
+    """Say what was written."""
+    if as_json:
+        print_json({"out": str(out), "shape": shape})
+    else:
+        say(f"wrote {out}: {shape[0]} rows of shape {shape[1:]}")

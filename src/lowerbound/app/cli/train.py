@@ -1,0 +1,121 @@
+"""`lowerbound train`"""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+import lowerbound
+from lowerbound.app.cli.console import Device, Json, Set, console, print_json, say
+from lowerbound.errors import UsageError
+
+if TYPE_CHECKING:
+    from lowerbound.lab.experiment import Progress as Report
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe (see `recipes`), or a TOML file.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; absent or empty unless --resume.")] = None,
+    set_: Set = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, or start it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print shapes and parameters; train nothing.")] = False,
+    data_dir: Annotated[Path | None, typer.Option(help="Where data lie (default: $LOWERBOUND_DATA).")] = None,
+    device: Device = "cpu",
+    json_: Json = False,
+) -> None:
+    """Train a recipe into a run folder."""
+    chosen = lowerbound.read_recipe(recipe, set_ or [])
+    if dry_run:
+        _dry_run(chosen, data_dir, json_)
+        return
+    if out is None:
+        raise UsageError("where the run shall live is missing: give --out DIR (or --dry-run to train nothing).")
+    stopping = _Stop()
+    with _Bar(quiet=json_) as bar:
+        run = lowerbound.train(
+            chosen,
+            out,
+            resume=resume,
+            data_dir=data_dir,
+            device=device,
+            watch=bar.show,
+            stop=stopping.asked,
+        )
+    if json_:
+        print_json({"run": str(run.path), "finished": run.finished, "last": bar.last})
+    elif run.finished:
+        say(f"finished {run.path}; next: lowerbound evaluate {run.path}")
+    else:
+        say(f"stopped with a checkpoint in {run.path}; go on with the same command and --resume")
+
+
+def _dry_run(recipe: lowerbound.Recipe, data_dir: Path | None, as_json: bool) -> None:
+    data = lowerbound.load_data(recipe.data, data_dir)
+    model = lowerbound.build_model(recipe.model, data.spec, recipe.seed)
+    lowerbound.build_objective(recipe.objective, model, recipe.seed)
+    rows = lowerbound.summarise(model)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    if as_json:
+        print_json({"parameters": total, "modules": [row.__dict__ for row in rows]})
+        return
+    say(f"{recipe.name}: {recipe.description}")
+    say(f"data: {len(data.train):,} training rows of shape {list(data.spec.event)}")
+    width = max(len(row.name) for row in rows)
+    for row in rows:
+        say(f"{row.name:{width}}  {row.kind:20}  {row.shape or '-'!s:18}  {row.parameters:>12,}")
+    say(f"{'in all':{width}}  {'':20}  {'':18}  {total:>12,}")
+
+
+class _Stop:
+    """SIGTERM asks for a checkpoint and a clean end."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        signal.signal(signal.SIGTERM, self._take_note)
+
+    def asked(self) -> bool:
+        return self._asked
+
+    def _take_note(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
+
+
+class _Bar:
+    """A progress bar on a terminal, plain lines elsewhere."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet, self.last = quiet, {}  # type: ignore[var-annotated]
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} steps"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=quiet or not console.is_terminal,
+        )
+        self._task = self._bar.add_task("training", total=None)
+        self._said = 0.0
+
+    def __enter__(self) -> _Bar:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.__exit__(None, None, None)
+
+    def show(self, report: Report) -> None:
+        """Show where training is."""
+        self.last = {"step": report.step, **report.parts}
+        value = report.parts.get("elbo_nats", report.parts.get("loss", float("nan")))
+        text = f"elbo {value:9.3f} nats  {report.rows_per_second:9,.0f} rows/s"
+        self._bar.update(self._task, completed=report.step, total=report.steps, description=text)
+        share = report.step / report.steps
+        if not self.quiet and not console.is_terminal and (share >= self._said + 0.1 or share == 1):
+            self._said = share
+            say(f"step {report.step}/{report.steps}  {text}")

@@ -1,0 +1,83 @@
+"""Pictures of rows: grids of images, scatters of points."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from lowerbound.errors import UsageError
+from lowerbound.model.spec import DataSpec
+
+PAGE = 800  # pixels that a picture is enlarged towards
+INK, PAPER = "#1b4965", "white"
+
+
+def gallery(rows: Tensor, spec: DataSpec) -> Image.Image:
+    """All rows in one picture: a grid of images, or a scatter of points in the plane."""
+    if len(spec.event) == 3:
+        return _grid(_pixels(rows, spec), math.ceil(math.sqrt(len(rows))))
+    return scatter({"rows": rows}, spec)
+
+
+def pairs(originals: Tensor, rows: Tensor, spec: DataSpec, columns: int = 16) -> Image.Image:
+    """Originals above what became of them."""
+    if len(spec.event) != 3:
+        return scatter({"original": originals, "reconstruction": rows}, spec)
+    above, below = _pixels(originals, spec), _pixels(rows, spec)
+    columns = min(columns, len(above))
+    lines = []
+    for start in range(0, len(above) // columns * columns, columns):
+        lines += [above[start : start + columns], below[start : start + columns]]
+    return _grid(np.concatenate(lines), columns)
+
+
+def scatter(sets: dict[str, Tensor], spec: DataSpec) -> Image.Image:
+    """Points in the plane, sets side by side on the same axes."""
+    if spec.event != (2,):
+        raise UsageError(f"rows of shape {list(spec.event)} have no picture; write them as .npy.")
+    figure = Figure(figsize=(4 * len(sets), 4), dpi=120, layout="constrained")
+    axes = figure.subplots(1, len(sets), sharex=True, sharey=True, squeeze=False)[0]
+    for axis, (name, points) in zip(axes, sets.items(), strict=True):
+        axis.scatter(points[:, 0], points[:, 1], s=4, alpha=0.5, color=INK, linewidths=0)
+        axis.set_title(f"{name} ({len(points):,})")
+        axis.set_aspect("equal")
+        axis.grid(alpha=0.2)
+    return to_image(figure)
+
+
+def to_image(figure: Figure) -> Image.Image:
+    """A drawn figure as an image."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", facecolor=PAPER)
+    return Image.open(buffer)
+
+
+def _pixels(rows: Tensor, spec: DataSpec) -> NDArray[np.uint8]:
+    """Raw rows (N, C, H, W) as 8-bit (N, H, W, 1 or 3); real values are taken to lie in [0, 1]."""
+    channels = spec.event[0]
+    if channels not in (1, 3):
+        raise UsageError(f"images of {channels} channels have no picture; write them as .npy.")
+    maximum = 1 if spec.levels is None else spec.levels - 1
+    scaled = (rows.double() / maximum * 255).round().clamp(0, 255).to(torch.uint8)
+    return scaled.permute(0, 2, 3, 1).numpy()
+
+
+def _grid(images: NDArray[np.uint8], columns: int) -> Image.Image:
+    """Images in lines with a gap of one pixel, enlarged by a whole factor."""
+    count, height, width, channels = images.shape
+    lines = math.ceil(count / columns)
+    canvas = np.full((lines * (height + 1) + 1, columns * (width + 1) + 1, channels), 255, np.uint8)
+    for index, image in enumerate(images):
+        line, column = divmod(index, columns)
+        top, left = line * (height + 1) + 1, column * (width + 1) + 1
+        canvas[top : top + height, left : left + width] = image
+    picture = Image.fromarray(canvas.squeeze(2) if channels == 1 else canvas)
+    factor = max(1, PAGE // max(picture.size))
+    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)

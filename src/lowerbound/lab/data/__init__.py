@@ -1,0 +1,1 @@
+"""Data: raw rows, split, with the facts that shape a model."""

@@ -1,0 +1,123 @@
+"""Raw rows and where they come from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lowerbound.model.spec import Context, DataSpec
+from lowerbound.noise import derive_seed, generator
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of data.
+
+    Attributes:
+        raw: (B, *event), as stored; a likelihood's preparation turns them into x.
+        context: what each row is conditioned on, if the model is conditional.
+    """
+
+    raw: Tensor
+    context: Context | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on `device`."""
+        return Batch(self.raw.to(device), None if self.context is None else self.context.to(device))
+
+    def narrow(self, start: int, length: int) -> Batch:
+        """`length` rows from `start` on."""
+        rows = slice(start, start + length)
+        return Batch(self.raw[rows], None if self.context is None else self.context.select(rows))
+
+
+class Rows(ABC):
+    """A finite sequence of rows that can be taken in any order."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def take(self, index: Tensor) -> Batch:
+        """The rows at `index` (int64, (B,))."""
+
+
+class InMemory(Rows):
+    """Rows held as one tensor, in their stored type (8-bit pixels stay 8-bit), gathered per batch.
+
+    Args:
+        raw: (N, *event).
+        context: of all rows.
+        labels: (N,), for evaluation; not seen by a model unless they are its context.
+    """
+
+    def __init__(self, raw: Tensor, context: Context | None = None, labels: Tensor | None = None) -> None:
+        self.raw, self.context, self.labels = raw, context, labels
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    def take(self, index: Tensor) -> Batch:
+        return Batch(self.raw[index], None if self.context is None else self.context.select(index))
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The known truth of a generated mixture of Gaussians: centres (K, D) and the standard deviation of each."""
+
+    centres: Tensor
+    sigma: float
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set in three parts.
+
+    Attributes:
+        name: for records.
+        spec: the facts that shape a model.
+        train, validation, test: the rows.
+        truth: the distribution that the rows were drawn from, where it is known.
+        source: the folder that it was read from, if any.
+    """
+
+    name: str
+    spec: DataSpec
+    train: Rows
+    validation: Rows
+    test: Rows
+    truth: Mixture | None = None
+    source: Path | None = None
+
+    def split(self, name: str) -> Rows:
+        """The rows of "train", "validation" or "test"."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+
+class Order:
+    """Which rows each batch has: a new permutation per epoch, a pure function of (seed, number of the batch).
+
+    Every batch is full: rows that do not fill one at the end of an epoch wait for another epoch's order.
+
+    Args:
+        seed: the run's.
+        rows: in the data.
+        batch_size: of the batch of all processes; at most `rows`.
+    """
+
+    def __init__(self, seed: int, rows: int, batch_size: int) -> None:
+        self.seed, self.rows, self.batch_size = seed, rows, batch_size
+        self.per_epoch = rows // batch_size
+        self._epoch, self._permutation = -1, torch.empty(0, dtype=torch.long)
+
+    def batch(self, number: int) -> Tensor:
+        """Indices of the rows of batch `number`, (batch_size,)."""
+        epoch, place = divmod(number, self.per_epoch)
+        if epoch != self._epoch:
+            source = generator(derive_seed(self.seed, "order", epoch))
+            self._epoch, self._permutation = epoch, torch.randperm(self.rows, generator=source)
+        return self._permutation[place * self.batch_size : (place + 1) * self.batch_size]

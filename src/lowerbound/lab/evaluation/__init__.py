@@ -1,0 +1,1 @@
+"""Evaluation: pure functions from models and batches to numbers that say what they are."""

@@ -1,0 +1,176 @@
+"""A run: a folder that holds a trained model and everything known about it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import lowerbound
+from lowerbound.errors import RunError, TamperedError
+from lowerbound.files import exclusive, read_json, sha256, write_json
+from lowerbound.lab.checkpoint import read_tensors, write_tensors
+from lowerbound.model.build import build_model
+from lowerbound.model.families.family import Family
+from lowerbound.model.spec import DataSpec
+from lowerbound.recipe import Recipe, parse
+
+LOCK = ".lock"
+
+
+class Run:
+    """A run folder.
+
+        recipe.json           the resolved recipe, with the facts of its data
+        run.json              how far it got, the hash of the weights, and on what it was trained
+        weights.safetensors   the weights to use
+        journal.jsonl         one row per recorded step
+        checkpoint/           what training goes on from
+        evaluation.json       what it was found to be worth
+        figures/ report.html  for people
+
+    Args:
+        path: of the folder.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    @property
+    def recipe_path(self) -> Path:
+        return self.path / "recipe.json"
+
+    @property
+    def weights_path(self) -> Path:
+        return self.path / "weights.safetensors"
+
+    @property
+    def journal_path(self) -> Path:
+        return self.path / "journal.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoint"
+
+    @property
+    def evaluation_path(self) -> Path:
+        return self.path / "evaluation.json"
+
+    @property
+    def figures(self) -> Path:
+        return self.path / "figures"
+
+    @property
+    def report_path(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def finished(self) -> bool:
+        """Whether training reached its last step."""
+        return (self.path / "run.json").exists()
+
+    def recipe(self) -> Recipe:
+        """The resolved recipe."""
+        return parse(self._recipe_table()[0], str(self.recipe_path))
+
+    def data_spec(self) -> DataSpec:
+        """The facts of the data it was trained on."""
+        table = self._recipe_table()[1]
+        return DataSpec(**{**table, "event": tuple(table["event"])})
+
+    def model(self, model: Family | None = None) -> Family:
+        """The trained model, in evaluation mode.
+
+        Args:
+            model: an instance of one's own to load the weights into, where the recipe cannot build it.
+
+        Raises:
+            RunError: there is no finished run here.
+            TamperedError: the weights are not what was written.
+        """
+        if not self.finished:
+            raise RunError(
+                f"{self.path} is not a finished run; finish it with "
+                f"`lowerbound train RECIPE --out {self.path} --resume`."
+            )
+        record = read_json(self.path / "run.json")
+        for name, digest in record["files"].items():
+            path = self.path / name
+            if not path.exists() or sha256(path) != digest:
+                raise TamperedError(
+                    f"{path} is not what training wrote (its hash differs); restore it, or train the run again."
+                )
+        recipe = self.recipe()
+        built = model or build_model(recipe.model, self.data_spec(), recipe.seed)
+        load_weights(built, read_tensors(self.weights_path), self.weights_path)
+        return built.eval().requires_grad_(False)
+
+    def start(self, recipe: Recipe, spec: DataSpec) -> None:
+        """Write what the run is to be."""
+        write_json(self.recipe_path, {**recipe.dump(), "data_spec": asdict(spec)})
+
+    def finish(self, weights: dict[str, Tensor], step: int) -> None:
+        """Write the weights, and last of all that the run is finished."""
+        write_tensors(self.weights_path, weights)
+        record = {
+            "steps": step,
+            "files": {path.name: sha256(path) for path in (self.recipe_path, self.weights_path)},
+            "environment": environment(),
+        }
+        write_json(self.path / "run.json", record)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only one who writes here."""
+        with exclusive(self.path / LOCK, f"the run {self.path}"):
+            yield
+
+    def _recipe_table(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        if not self.recipe_path.exists():
+            raise RunError(f"{self.path} is no run: it has no recipe.json; give the folder that `train --out` made.")
+        table = read_json(self.recipe_path)
+        if not isinstance(table, dict) or not isinstance(table.get("data_spec"), dict):
+            raise TamperedError(f"{self.recipe_path} is not the recipe of a run; restore it, or train the run again.")
+        spec = table.pop("data_spec")
+        return table, spec
+
+
+def load(path: Path | str, model: Family | None = None) -> Family:
+    """The trained model of a run folder, in evaluation mode, on the CPU; nothing that is read is executed.
+
+    Args:
+        path: of the run.
+        model: an instance of one's own to load the weights into, where the recipe cannot build it.
+
+    Raises:
+        RunError: there is no finished run there.
+        TamperedError: a file is not what training wrote.
+    """
+    return Run(path).model(model)
+
+
+def load_weights(model: Family, weights: dict[str, Tensor], where: Path) -> None:
+    """Put weights into a model that must fit them name by name and shape by shape."""
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise TamperedError(f"{where} does not fit the model of its recipe: {reason}") from None
+
+
+def environment() -> dict[str, Any]:
+    """On what equality to the bit depends."""
+    return {
+        "lowerbound": lowerbound.__version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+    }

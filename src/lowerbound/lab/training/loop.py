@@ -1,0 +1,285 @@
+"""The loop: batch -> evidence -> objective -> backward -> average -> clip -> step -> absorb -> average of weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lowerbound.errors import RecipeError, TrainingFailedError
+from lowerbound.lab import checkpoint
+from lowerbound.lab.data.rows import Batch, Order, Rows
+from lowerbound.lab.training.average import WeightAverage
+from lowerbound.lab.training.precision import LossScale, autocast
+from lowerbound.lab.training.processes import Processes
+from lowerbound.model.distributions import tree
+from lowerbound.model.evidence import Evidence, Statistics
+from lowerbound.model.families.family import Family
+from lowerbound.model.networks.network import Network
+from lowerbound.model.objectives.objective import Needs, Objective, Player
+from lowerbound.noise import BatchNoise, derive_seed
+from lowerbound.recipe import Training
+
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "adamax": torch.optim.Adamax}
+
+Parts = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Total:
+    """Sums over the micro-batches and processes of one turn: means to record, and statistics to absorb."""
+
+    parts: dict[str, Tensor]
+    model: Statistics
+    objective: dict[str, Tensor]
+
+
+class Loop:
+    """Trains a model: a function of (recipe, data, step) and nothing else.
+
+    Args:
+        model: any family.
+        objective: what it is trained for.
+        rows: the training data.
+        training: the recipe's settings.
+        seed: the run's.
+        device: where to train.
+        processes: who trains.
+    """
+
+    def __init__(
+        self,
+        model: Family,
+        objective: Objective,
+        rows: Rows,
+        training: Training,
+        seed: int,
+        device: torch.device,
+        processes: Processes,
+    ) -> None:
+        self.model, self.objective = model.to(device), objective.to(device)
+        self.rows, self.training, self.seed, self.device, self.processes = rows, training, seed, device, processes
+        self.batch_size = _batch_size(training, len(rows), processes.world)
+        self.order = Order(seed, len(rows), self.batch_size)
+        self.turns = sum(player.turns for player in objective.players)
+        self.steps = training.steps or math.ceil((training.epochs or 0) * self.order.per_epoch / self.turns)
+        self.step = 0
+        self.trainable = {id(p) for p in [*model.parameters(), *objective.parameters()] if p.requires_grad}
+        self.optimizers = {player.role: self._optimizer(player) for player in objective.players}
+        self.average = WeightAverage(model, training.ema)
+        self.scale = LossScale(training.precision)
+        if training.compile:
+            for module in model.modules():
+                if isinstance(module, Network):
+                    module.compile()
+
+    def run(self, after_step: Callable[[int, Parts], bool]) -> bool:
+        """Train from the current step to the last.
+
+        Args:
+            after_step: called with the number of steps taken and the numbers of the last one; True means to stop here.
+
+        Returns:
+            Whether the last step was reached.
+
+        Raises:
+            TrainingFailedError: a loss or gradient is not finite.
+        """
+        self.model.train()
+        while self.step < self.steps:
+            parts: Parts = {}
+            for number, player in self._schedule(self.step):
+                parts |= self.turn(number, player)
+            self.average.follow(self.model, self.step)
+            self.step += 1
+            if after_step(self.step, parts) and self.step < self.steps:
+                return False
+        return True
+
+    def turn(self, number: int, player: Player) -> Parts:
+        """One turn of one player, on batch `number`; returns the numbers to record."""
+        torch.manual_seed(derive_seed(self.seed, "global", number, self.processes.rank))  # for dropout and the like
+        span = self.processes.span(self.batch_size)
+        noise = BatchNoise(self.seed, number, self.batch_size, span, self.device)
+        batch = self.rows.take(self.order.batch(number)[slice(*span)]).to(self.device)
+        with self._only(player.role) as parameters:
+            total = self._backward(batch, noise, player)
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            norm = self._reduce(gradients, total)
+            self._check(norm, total.parts, player)
+            if self._step(player, parameters, norm):
+                self._absorb(total)
+        return {**total.parts, f"gradient_norm_{player.role}": norm}
+
+    def state(self) -> tuple[dict[str, Mapping[str, Tensor]], dict[str, Any]]:
+        """Everything that goes on from here: tensors by file and name, and numbers."""
+        tensors: dict[str, Mapping[str, Tensor]] = {
+            "model": self.model.state_dict(),
+            "objective": self.objective.state_dict(),
+            "average": self.average.weights,
+        }
+        for role, optimizer in self.optimizers.items():
+            tensors[f"optimizer-{role}"] = checkpoint.optimizer_tensors(optimizer)
+        return tensors, {"loss_scale": self.scale.state()}
+
+    def load(self, tensors: Mapping[str, Mapping[str, Tensor]], numbers: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.model.load_state_dict(tensors["model"])
+        self.objective.load_state_dict(tensors["objective"])
+        for name, value in tensors["average"].items():
+            self.average.weights[name].copy_(value)
+        for role, optimizer in self.optimizers.items():
+            checkpoint.load_optimizer(optimizer, tensors[f"optimizer-{role}"])
+        self.scale.load(numbers["loss_scale"])
+        self.step = numbers["step"]
+
+    def _schedule(self, step: int) -> Iterator[tuple[int, Player]]:
+        """The turns of a step, each with the number of its batch."""
+        number = step * self.turns
+        for player in self.objective.players:
+            for _ in range(player.turns):
+                yield number, player
+                number += 1
+
+    def _backward(self, batch: Batch, noise: BatchNoise, player: Player) -> Total:
+        """Gradients of the mean loss over this process's rows, scaled to add up over processes."""
+        count = self.training.accumulate
+        length = len(batch.raw) // count
+        share = 1 / (count * self.processes.world)
+        total = Total({}, {}, {})
+        for micro in range(count):
+            own = noise.narrow(micro * length, length)
+            rows = batch.narrow(micro * length, length)
+            needs = self.objective.needs
+            with autocast(self.training.precision, self.device):
+                evidence = gather_evidence(self.model, rows, own, needs)
+                statistics = evidence.statistics
+                if needs.global_batch:
+                    evidence, own = evidence.gather(self.processes.collect), own.all_rows()
+                loss = self.objective(evidence, self.step, player.role, own.child("objective"))
+            (loss.value * (share * self.scale.value)).backward()
+            # Gathered evidence is the same everywhere, so its sums are divided before they are added up.
+            once = 1 / self.processes.world if needs.global_batch else 1.0
+            for name, part in loss.parts.items():
+                _accumulate(total.parts, name, part.detach().float() * share)
+            for name, value in loss.statistics.items():
+                _accumulate(total.objective, name, value * once)
+            for part_name, values in statistics.items():
+                for name, value in values.items():
+                    _accumulate(total.model.setdefault(part_name, {}), name, value)
+        return total
+
+    def _reduce(self, gradients: list[Tensor], total: Total) -> Tensor:
+        """Add everything up over processes, undo the loss scale, and return the gradient's norm."""
+        statistics = [value for values in total.model.values() for value in values.values()]
+        self.processes.add([*gradients, *total.parts.values(), *statistics, *total.objective.values()])
+        if self.scale.value != 1:
+            torch._foreach_div_(gradients, self.scale.value)
+        return torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros((), device=self.device)
+
+    def _check(self, norm: Tensor, parts: dict[str, Tensor], player: Player) -> None:
+        finite = bool(torch.isfinite(norm))
+        if finite or (self.scale.moves and self.scale.value > 2.0**-24):
+            return
+        wrong = [name for name, value in parts.items() if not torch.isfinite(value)]
+        raise TrainingFailedError(
+            f"the gradient of `{player.role}` is not finite at step {self.step + 1}"
+            f"{' (not finite: ' + ', '.join(wrong) + ')' if wrong else ''}; the last checkpoint is unharmed: resume "
+            "from it with a smaller training.learning_rate or with training.clip."
+        )
+
+    def _step(self, player: Player, parameters: list[nn.Parameter], norm: Tensor) -> bool:
+        """Clip and step, unless the scale made the gradient overflow; returns whether the step was taken."""
+        finite = bool(torch.isfinite(norm))
+        self.scale.update(finite)
+        optimizer = self.optimizers[player.role]
+        if finite:
+            if self.training.clip is not None:
+                torch.nn.utils.clip_grads_with_norm_(parameters, self.training.clip, norm)
+            warm = min(1.0, (self.step + 1) / max(self.training.warmup_steps, 1))
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * warm
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return finite
+
+    @torch.no_grad()
+    def _absorb(self, total: Total) -> None:
+        self.model.absorb(total.model)
+        self.objective.absorb(total.objective)
+
+    @contextmanager
+    def _only(self, role: str) -> Iterator[list[nn.Parameter]]:
+        """Let only the parameters of a role have gradients while inside."""
+        everyone = [*self.model.parameters(), *self.objective.parameters()]
+        own = {id(parameter) for _, parameter in self._parameters(role)}
+        for parameter in everyone:
+            parameter.requires_grad_(id(parameter) in own)
+        try:
+            yield [parameter for parameter in everyone if id(parameter) in own]
+        finally:
+            for parameter in everyone:
+                parameter.requires_grad_(id(parameter) in self.trainable)
+
+    def _parameters(self, role: str) -> list[tuple[str, nn.Parameter]]:
+        named = self.objective.named_parameters() if role == "critic" else self.model.role_parameters(role)
+        return [(name, parameter) for name, parameter in named if id(parameter) in self.trainable]
+
+    def _optimizer(self, player: Player) -> torch.optim.Optimizer:
+        """The optimiser of a player, with the learning rate of each role."""
+        rates = self.training.learning_rates
+        parameters = [parameter for _, parameter in self._parameters(player.role)]
+        if not parameters:
+            raise RecipeError(
+                f"the objective trains `{player.role}`, which has no parameters to train in this model; "
+                "choose an objective for the parts that are there."
+            )
+        role_of = {id(p): role for role in self.model.roles for _, p in self.model.role_parameters(role)}
+        groups: dict[str, list[nn.Parameter]] = {}
+        for parameter in parameters:
+            groups.setdefault(role_of.get(id(parameter), player.role), []).append(parameter)
+        settings = [
+            {"params": group, "base_lr": rates.get(role, self.training.learning_rate)}  # type: ignore[call-overload]
+            for role, group in groups.items()
+        ]
+        kind = OPTIMIZERS[self.training.optimizer]
+        first, second = self.training.betas
+        fused = {"fused": True} if kind is not torch.optim.Adamax else {}
+        return kind(
+            settings,
+            lr=self.training.learning_rate,
+            betas=(first, second),
+            weight_decay=self.training.weight_decay,
+            **fused,
+        )
+
+
+def gather_evidence(model: Family, batch: Batch, noise: BatchNoise, needs: Needs) -> Evidence:
+    """The evidence of a batch of raw rows, with what an objective needs."""
+    x = model.preparation.prepare(batch.raw, noise.child("prepare"))
+    evidence = model.evidence(x, batch.context, noise.child("evidence"), needs.samples)
+    if needs.generated:
+        px = model.sample(noise.child("generated"), batch.context)
+        evidence = replace(evidence, generated=tree.point(px))
+    return evidence
+
+
+def _accumulate(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
+    sums[name] = sums[name] + value if name in sums else value.clone()
+
+
+def _batch_size(training: Training, rows: int, world: int) -> int:
+    """The batch size of the recipe, at most the data's, that divides among processes and micro-batches."""
+    parts = world * training.accumulate
+    size = min(training.batch_size, rows // parts * parts)
+    if size == 0 or size % parts:
+        raise RecipeError(
+            f"training.batch_size is {training.batch_size} with {rows} rows of data, which does not divide among "
+            f"{world} processes with {training.accumulate} micro-batches each; choose a multiple of {parts}."
+        )
+    return size

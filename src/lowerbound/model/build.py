@@ -1,0 +1,100 @@
+"""From a recipe and one look at the data to a model and its objective: the one table of kinds.
+
+An annotation `Part[Network]`, `Part[Prior]`, ... or `Schedule` on a setting says that it is itself a part: a table
+with a `kind` of that group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from lowerbound.kinds import Groups, Kinds, resolve
+from lowerbound.model.conditionals import likelihoods, posteriors, priors
+from lowerbound.model.families.density import Density
+from lowerbound.model.families.family import Family
+from lowerbound.model.families.semi_supervised import SemiSupervised
+from lowerbound.model.families.topdown import TopDown
+from lowerbound.model.families.vae import VAE
+from lowerbound.model.families.vqvae import VQVAE
+from lowerbound.model.networks import convolutional, mlp, network, sequence
+from lowerbound.model.objectives import (
+    adversarial,
+    controllers,
+    divergences,
+    elbo,
+    importance,
+    objective,
+    schedules,
+)
+from lowerbound.model.spec import DataSpec, Settings
+
+FAMILIES: Kinds = {
+    "vae": VAE.assemble,
+    "vq-vae": VQVAE.assemble,
+    "top-down": TopDown.assemble,
+    "semi-supervised": SemiSupervised.assemble,
+    "density": Density.assemble,
+}
+OBJECTIVES: Kinds = {
+    "elbo": elbo.ELBO,
+    "importance": importance.Importance,
+    "doubly-reparameterised": importance.DoublyReparameterised,
+    "total-correlation": divergences.TotalCorrelation,
+    "adversarial-prior": adversarial.AdversarialPrior,
+    "vae-gan": adversarial.VAEGAN,
+    "geco": controllers.GECO,
+}
+PARTS: Groups = {
+    schedules.Schedule: {"constant": schedules.constant, "linear": schedules.linear},
+    network.Network: {
+        "mlp": mlp.MLP,
+        "convolutional-down": convolutional.ConvolutionalDown,
+        "convolutional-up": convolutional.ConvolutionalUp,
+        "tokens": sequence.TokenEncoder,
+    },
+    posteriors.Posterior: {
+        "gaussian": posteriors.DiagonalGaussian,
+        "deterministic": posteriors.Deterministic,
+    },
+    priors.Prior: {
+        "standard": priors.StandardNormal,
+        "mixture": priors.GaussianMixture,
+        "vamp": priors.VampPrior,
+        "context": priors.ContextGaussian,
+        "diffusion": priors.Diffusion,
+    },
+    likelihoods.Likelihood: {
+        "bernoulli": likelihoods.BernoulliLikelihood,
+        "gaussian": likelihoods.LearnedGaussian,
+        "gaussian-fixed": likelihoods.FixedGaussian,
+        "gaussian-pixel": likelihoods.PixelGaussian,
+        "gaussian-optimal": likelihoods.OptimalGaussian,
+        "tokens": likelihoods.TokenLikelihood,
+    },
+}
+
+
+def build_model(table: Mapping[str, Any], data: DataSpec, seed: int) -> Family:
+    """The model of a recipe's `model` table for data, with weights that are a function of the seed.
+
+    Raises:
+        RecipeError: an unknown kind or setting, or a value of the wrong type.
+        ShapeError: parts that do not fit together or to the data.
+    """
+    make, settings = resolve(table, FAMILIES, "model", PARTS)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: Family = make(data, **settings)
+    return model
+
+
+def build_objective(table: Mapping[str, Any], model: Family, seed: int) -> objective.Objective:
+    """The objective of a recipe's `objective` table for a model."""
+    make, settings = resolve(table, OBJECTIVES, "objective", PARTS)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        result: objective.Objective = make(Settings(model.data, model.latents), **settings)
+    return result

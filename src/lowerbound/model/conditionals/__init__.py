@@ -1,0 +1,4 @@
+"""Conditionals: modules that return distributions.
+
+Posterior, prior and likelihood are one type; the role is the position.
+"""

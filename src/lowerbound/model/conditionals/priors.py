@@ -1,0 +1,171 @@
+"""Priors p(z), and densities of data: distributions that need no features."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily
+
+from lowerbound.errors import ShapeError
+from lowerbound.kinds import Part
+from lowerbound.model.conditionals.conditional import Conditional, Features, Slot
+from lowerbound.model.conditionals.posteriors import DiagonalGaussian
+from lowerbound.model.distributions.diffusion import DiffusionDensity
+from lowerbound.model.distributions.tree import diagonal_normal
+from lowerbound.model.networks.mlp import MLP
+from lowerbound.model.networks.network import Network, Ports
+from lowerbound.model.spec import Context, Count, Positive
+
+
+class Prior(Conditional):
+    """A distribution of latents before any data are seen."""
+
+    def inputs(self) -> Tensor | None:
+        """Rows of data, (K, *event), whose posterior the family passes as features; None for most priors."""
+        return None
+
+
+class StandardNormal(Prior):
+    """N(0, I)."""
+
+    zeros: Tensor
+
+    def __init__(self, slot: Slot) -> None:
+        super().__init__()
+        self.register_buffer("zeros", torch.zeros(slot.event), persistent=False)
+
+    def forward(self, features: Features, context: Context | None) -> Distribution:
+        return diagonal_normal(self.zeros, self.zeros, self.zeros.ndim)
+
+
+class GaussianMixture(Prior):
+    """A learned mixture of diagonal Gaussians with learned weights.
+
+    Args:
+        slot: the latent's place.
+        components: K.
+        spread: standard deviation of the initial means.
+    """
+
+    def __init__(self, slot: Slot, *, components: Count = 10, spread: Positive = 1.0) -> None:
+        super().__init__()
+        self.event_ndim = len(slot.event)
+        self.logits = nn.Parameter(torch.zeros(components))
+        self.mu = nn.Parameter(spread * torch.randn(components, *slot.event))
+        self.logvar = nn.Parameter(torch.zeros(components, *slot.event))
+
+    def forward(self, features: Features, context: Context | None) -> Distribution:
+        return MixtureSameFamily(
+            Categorical(logits=self.logits, validate_args=False),
+            diagonal_normal(self.mu, self.logvar, self.event_ndim),
+            validate_args=False,
+        )
+
+
+class VampPrior(Prior):
+    """The mixture of the posteriors of K learned pseudo-inputs (Tomczak & Welling 2018, eq. 9).
+
+    Args:
+        slot: the latent's place.
+        components: K.
+    """
+
+    def __init__(self, slot: Slot, *, components: Count = 500) -> None:
+        super().__init__()
+        self.pseudo_inputs = nn.Parameter(0.5 + 0.1 * torch.randn(components, *slot.data.event))
+
+    def inputs(self) -> Tensor:
+        return self.pseudo_inputs
+
+    def forward(self, features: Features, context: Context | None) -> Distribution:
+        assert isinstance(features, Distribution)
+        logits = self.pseudo_inputs.new_zeros(self.pseudo_inputs.shape[0])
+        return MixtureSameFamily(Categorical(logits=logits, validate_args=False), features, validate_args=False)
+
+
+class ContextGaussian(Prior):
+    """p(z|c): a diagonal Gaussian whose moments a network computes from the context (Sohn et al. 2015).
+
+    Args:
+        slot: the latent's place.
+        network: from context features to the moments.
+    """
+
+    def __init__(self, slot: Slot, *, network: Part[Network] = Part(MLP, widths=[64])) -> None:
+        super().__init__()
+        if not slot.data.context:
+            raise ShapeError(
+                'prior "context" needs data with a context (labels), and these data have none; use prior "standard".'
+            )
+        self.gaussian = DiagonalGaussian(slot)
+        assert self.gaussian.features_shape is not None
+        self.network = network(Ports((slot.data.context_features,), self.gaussian.features_shape))
+
+    def forward(self, features: Features, context: Context | None) -> Distribution:
+        if context is None:
+            raise ShapeError("this model is conditional: give it a context (labels).")
+        return self.gaussian(self.network(context.features(), None), context)
+
+
+class UniformCodes(Prior):
+    """The uniform distribution over K codes at every position; its rate is log K per position."""
+
+    logits: Tensor
+
+    def __init__(self, slot: Slot, *, size: Count = 512) -> None:
+        super().__init__()
+        self.register_buffer("logits", torch.zeros(*slot.event, size), persistent=False)
+
+    def forward(self, features: Features, context: Context | None) -> Distribution:
+        return Independent(
+            Categorical(logits=self.logits, validate_args=False), self.logits.ndim - 1, validate_args=False
+        )
+
+
+class Diffusion(Prior):
+    """A diffusion model in continuous time; see `DiffusionDensity`.
+
+    Args:
+        slot: the place of the variable (data in a `Density` family, latents as a prior).
+        network: predicts the noise from the noisy variable, Fourier features of the time and the context.
+        start, end: log signal-to-noise ratio at the two ends of time.
+        steps: of the ancestral sampler.
+        frequencies: number of Fourier frequencies of time.
+    """
+
+    def __init__(
+        self,
+        slot: Slot,
+        *,
+        network: Part[Network] = Part(MLP, widths=[128, 128]),
+        start: float = 10.0,
+        end: float = -10.0,
+        steps: Count = 100,
+        frequencies: Count = 6,
+    ) -> None:
+        super().__init__()
+        self.event, self.start, self.end, self.steps, self.frequencies = (
+            slot.event,
+            start,
+            end,
+            steps,
+            frequencies,
+        )
+        context = 2 * frequencies + 1 + slot.data.context_features
+        self.network = network(Ports(slot.event, slot.event, context))
+
+    def forward(self, features: Features, context: Context | None) -> Distribution:
+        def denoiser(noisy: Tensor, t: Tensor) -> Tensor:
+            known = [self.time_features(t)]
+            if context is not None:
+                known.append(context.features().repeat(len(t) // len(context.present), 1))
+            return self.network(noisy, torch.cat(known, dim=1)).float()
+
+        return DiffusionDensity(denoiser, torch.Size(self.event), self.start, self.end, self.steps)
+
+    def time_features(self, t: Tensor) -> Tensor:
+        """t and its sines and cosines at octaves, (N, 2 F + 1)."""
+        angles = math.pi * t[:, None] * 2.0 ** torch.arange(self.frequencies, device=t.device)
+        return torch.cat([t[:, None], angles.sin(), angles.cos()], dim=1)

@@ -1,0 +1,1 @@
+"""The distribution tree, and the densities that torch lacks, one a file."""

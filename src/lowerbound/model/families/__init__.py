@@ -1,0 +1,1 @@
+"""Families: assemblies of parts behind four verbs."""

@@ -1,0 +1,74 @@
+"""Two stages: a frozen model of the data, and a model of its latents."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.distributions import Distribution
+
+from lowerbound.errors import ShapeError
+from lowerbound.model.conditionals.preparation import Preparation
+from lowerbound.model.distributions import tree
+from lowerbound.model.distributions.delta import Flat
+from lowerbound.model.evidence import Evidence, Latent
+from lowerbound.model.families.family import Family, Latents
+from lowerbound.model.spec import Context
+from lowerbound.noise import Noise
+
+
+class Stack(Family):
+    """A first stage whose prior is replaced by a second model of its latents (Rombach et al. 2022; Dai & Wipf 2019).
+
+    log p(x) >= E_q[log p(x|z) - log q(z|x) + bound of the second stage on log p(z)], so the evidence is that of both
+    stages together: the first's latents have the flat measure as their prior (their rate is the negative entropy), and
+    what the second stage says of them joins the distortion. The second stage is trained on its own, on the first's
+    latents as data; the first is frozen.
+
+    Args:
+        first: a model with one group of continuous latents.
+        second: a model whose data have that group's shape.
+    """
+
+    roles = {"prior": ("second",)}  # noqa: RUF012
+
+    def __init__(self, first: Family, second: Family) -> None:
+        super().__init__()
+        if len(first.latents) != 1 or next(iter(first.latents.values())) != second.data.event:
+            raise ShapeError(
+                f"the second stage models rows of shape {list(second.data.event)}, but the first stage's latents have "
+                f"shapes {[list(shape) for shape in first.latents.values()]}; train it on the first stage's latents."
+            )
+        self.first, self.second = first.requires_grad_(False), second
+        self.data, self.group = first.data, next(iter(first.latents))
+        self.latents = {**first.latents, **{f"second_{k}": v for k, v in second.latents.items()}}
+
+    @property
+    def preparation(self) -> Preparation:
+        return self.first.preparation
+
+    def evidence(self, x: Tensor, context: Context | None, noise: Noise, samples: int = 1) -> Evidence:
+        if samples != 1:
+            raise ShapeError("a stack's evidence has one sample; repeat the rows for more.")
+        below = self.first.evidence(x, context, noise.child("first"))
+        code = below.latents[self.group]
+        above = self.second.evidence(self.second.preparation.prepare(code.z[0], None), context, noise.child("second"))
+        latents = {self.group: Latent(code.q, Flat(code.q.event_shape), code.z, code.log_q)}
+        latents |= {f"second_{name}": latent for name, latent in above.latents.items()}
+        return Evidence(
+            x=x,
+            context=context,
+            distortion=below.reconstruction() + above.reconstruction(),
+            latents=latents,
+            px=below.px,
+            anchor=below.anchor,
+            exact=below.exact and above.exact,
+        )
+
+    def encode(self, x: Tensor, context: Context | None = None, noise: Noise | None = None) -> Latents:
+        return self.first.encode(x, context, noise)
+
+    def decode(self, latents: Latents, context: Context | None = None) -> Distribution:
+        return self.first.decode(latents, context)
+
+    def sample(self, noise: Noise, context: Context | None = None) -> Distribution:
+        z, _ = tree.draw(self.second.sample(noise.child("second"), context), noise.child("z"))
+        return self.first.decode({self.group: self.second.preparation.restore(z[0])}, context)

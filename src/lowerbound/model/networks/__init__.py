@@ -1,0 +1,1 @@
+"""Networks: deterministic functions of tensors. Shape arithmetic lives here and nowhere else."""

@@ -1,0 +1,32 @@
+"""Fully connected networks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from lowerbound.model.networks.network import ACTIVATIONS, Activation, Network, Ports, with_context
+
+
+class MLP(Network):
+    """Linear layers with an activation between them; any shape in, any shape out.
+
+    Args:
+        ports: shapes to connect.
+        widths: units of the hidden layers.
+        activation: between layers.
+    """
+
+    def __init__(self, ports: Ports, *, widths: Sequence[int] = (256, 256), activation: Activation = "silu") -> None:
+        super().__init__(ports)
+        sizes = [math.prod(ports.inputs) + ports.context, *widths, math.prod(ports.outputs)]
+        layers: list[nn.Module] = []
+        for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+            layers += [nn.Linear(before, after), ACTIVATIONS[activation]()]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(self, inputs: Tensor, context: Tensor | None) -> Tensor:
+        hidden: Tensor = self.layers(with_context(inputs.flatten(1), context))
+        return hidden.unflatten(1, self.outputs)

@@ -1,0 +1,64 @@
+"""The interface of all networks, and the small blocks they share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from lowerbound.model.spec import Shape
+
+Activation = Literal["relu", "silu", "gelu", "tanh", "leaky_relu"]
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "tanh": nn.Tanh,
+    "leaky_relu": nn.LeakyReLU,
+}
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What a network is plugged into.
+
+    Attributes:
+        inputs: shape of one input row.
+        outputs: shape of one output row.
+        context: width of the context features, 0 where there are none.
+        vocabulary: number of token kinds where the input is a sequence of integers.
+    """
+
+    inputs: Shape
+    outputs: Shape
+    context: int = 0
+    vocabulary: int | None = None
+
+
+class Network(nn.Module, ABC):
+    """A function from (N, *inputs), and context features (N, C) where there are any, to (N, *outputs).
+
+    A constructor takes `ports` from the assembly; its keyword arguments are the recipe's settings.
+
+    Attributes:
+        inputs, outputs: shapes of one row.
+    """
+
+    def __init__(self, ports: Ports) -> None:
+        super().__init__()
+        self.inputs, self.outputs = ports.inputs, ports.outputs
+
+    @abstractmethod
+    def forward(self, inputs: Tensor, context: Tensor | None) -> Tensor:
+        """Apply the network."""
+
+
+def with_context(hidden: Tensor, context: Tensor | None) -> Tensor:
+    """Append context features (N, C) to flat (N, F) or, as constant planes, to spatial (N, F, H, W) features."""
+    if context is None:
+        return hidden
+    planes = context.to(hidden.dtype).reshape(*context.shape, *(1,) * (hidden.ndim - 2))
+    return torch.cat([hidden, planes.expand(*context.shape, *hidden.shape[2:])], dim=1)

@@ -1,0 +1,1 @@
+"""Objectives: from evidence to a loss. They never see a model."""

@@ -1,0 +1,91 @@
+"""What a model must know of its data, and what it conditions on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+Shape = tuple[int, ...]
+
+# Types of settings with their ranges; a recipe's values are checked against them.
+Count = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """The facts about a data set that shape a model; saved with it.
+
+    Attributes:
+        event: shape of one raw row, channels first: (D,), (C, H, W), (T,) for tokens.
+        levels: number of integer levels of a raw value (256 for 8-bit pixels, the vocabulary's size for tokens);
+            None for real numbers.
+        context: size of the context vector, 0 where there is none.
+        examples: rows in the training set (estimators of the aggregate posterior need it).
+    """
+
+    event: Shape
+    levels: int | None = None
+    context: int = 0
+    examples: int = 1
+
+    @property
+    def size(self) -> int:
+        """Values in one row."""
+        return math.prod(self.event)
+
+    @property
+    def context_features(self) -> int:
+        """Width of `Context.features()`: the vector and its `present` flag; 0 without a context."""
+        return self.context + 1 if self.context else 0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the assembly hands to an objective: the data's facts and the shapes of the model's latents."""
+
+    data: DataSpec
+    latents: dict[str, Shape] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What each row is conditioned on: a label (one-hot), a vector or an embedding.
+
+    Attributes:
+        vector: (B, C).
+        present: (B,), bool; where False the row is unconditional and its vector is ignored.
+    """
+
+    vector: Tensor
+    present: Tensor
+
+    @staticmethod
+    def of(vector: Tensor) -> Context:
+        """A context that is present in every row."""
+        return Context(vector, torch.ones(vector.shape[0], dtype=torch.bool, device=vector.device))
+
+    @staticmethod
+    def labels(labels: Tensor, classes: int, present: Tensor | None = None) -> Context:
+        """One-hot context from integer labels (B,); rows with `present` False are unlabelled."""
+        vector = torch.nn.functional.one_hot(labels.clamp(0, classes - 1).long(), classes).float()
+        return Context(vector, torch.ones_like(labels, dtype=torch.bool) if present is None else present)
+
+    def features(self) -> Tensor:
+        """(B, C + 1): the vector, zeros where absent, and the flag, so that absence differs from a zero vector."""
+        flag = self.present.to(self.vector.dtype)[:, None]
+        return torch.cat([self.vector * flag, flag], dim=1)
+
+    def select(self, rows: Tensor | slice) -> Context:
+        """The context of some rows."""
+        return Context(self.vector[rows], self.present[rows])
+
+    def to(self, device: torch.device | str) -> Context:
+        """The context on `device`."""
+        return Context(self.vector.to(device), self.present.to(device))
