@@ -1,0 +1,39 @@
+# make demo   train, judge and draw a first model          make test   the whole test suite
+# make fast   the tests without the slow ones              make docs   the tests of the documentation
+# make lint   style                                        make types  annotations
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := runs/demo
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+.PHONY: demo test fast docs lint types .venv
+
+demo: .venv
+	$(BIN)/lowerbound train digits --out $(RUN) --resume
+	$(BIN)/lowerbound evaluate $(RUN)
+	$(BIN)/lowerbound report $(RUN)
+	@$(BIN)/python examples/findings.py $(RUN)
+
+test: .venv
+	$(PYTEST)
+
+fast: .venv
+	$(PYTEST) -m "not slow"
+
+docs: .venv
+	$(PYTEST) tests/docs
+
+lint: .venv
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: .venv
+	$(BIN)/mypy
+
+.venv: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
