@@ -91,6 +91,6 @@ def _setting(value: Any, annotation: Any, where: str, groups: Groups) -> Any:
         make, settings = resolve({"kind": "constant", "value": value} if plain else value, kinds, where, groups)
         return make(**settings)
     try:
-        return TypeAdapter(annotation, config=ConfigDict(strict=True)).validate_python(value)
+        return TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False)).validate_python(value)
     except ValidationError as error:
-        raise RecipeError(explain(error, where, [])) from None
+        raise RecipeError(explain(error, where)) from None

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -22,10 +22,14 @@ from lowerbound.errors import RecipeError
 SCHEMA = 1
 
 Table = dict[str, Any]
+Rate = Annotated[float, Field(gt=0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+LARGEST_SEED = 2**63 - 1
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Training(_Record):
@@ -54,13 +58,13 @@ class Training(_Record):
     epochs: float | None = Field(default=None, gt=0)
     batch_size: int = Field(default=128, gt=0)
     optimizer: Literal["adam", "adamw", "adamax"] = "adam"
-    learning_rate: float = Field(default=1e-3, gt=0)
-    learning_rates: dict[Literal["encoder", "decoder", "prior", "critic"], float] = {}
+    learning_rate: Rate = 1e-3
+    learning_rates: dict[Literal["encoder", "decoder", "prior", "critic"], Rate] = {}
     warmup_steps: int = Field(default=0, ge=0)
-    betas: list[float] = [0.9, 0.999]
+    betas: list[Decay] = Field(default=[0.9, 0.999], min_length=2, max_length=2)
     weight_decay: float = Field(default=0.0, ge=0)
     clip: float | None = Field(default=None, gt=0)
-    ema: float = Field(default=0.0, ge=0, lt=1)
+    ema: Decay = 0.0
     accumulate: int = Field(default=1, gt=0)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
@@ -71,7 +75,8 @@ class Training(_Record):
     @model_validator(mode="after")
     def _one_length(self) -> Training:
         if (self.steps is None) == (self.epochs is None):
-            raise ValueError("give exactly one of `steps` and `epochs`")
+            given = "neither is given" if self.steps is None else "both are given"
+            raise ValueError(f"give exactly one of `steps` and `epochs`; {given}")
         return self
 
 
@@ -108,7 +113,7 @@ class Recipe(_Record):
 
     name: str
     description: str = ""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     data: Table
     model: Table
     objective: Table = {"kind": "elbo"}
@@ -133,29 +138,52 @@ def parse(table: Mapping[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise RecipeError(f"{where}: {explain(error, 'recipe', _fields(Recipe))}") from None
+        raise RecipeError(f"{where}: {explain(error, known=_fields(Recipe))}") from None
 
 
-def explain(error: ValidationError, prefix: str, known: Iterable[str]) -> str:
-    """What is wrong with settings, in words: the first error, and how many more there are."""
+WORDS = {
+    "dict_type": "input should be a table",
+    "model_type": "input should be a table",
+    "is_instance_of": "input should be a list",
+}
+
+
+def explain(error: ValidationError, setting: str = "", known: Iterable[str] = ()) -> str:
+    """What is wrong, in words: the first error of a recipe's run level, or the one of a part's setting.
+
+    Args:
+        error: what validation found.
+        setting: place of the part's setting in the recipe; "" for the run level.
+        known: names that there are, to suggest from.
+    """
     details = error.errors()
-    first = details[0]
-    place = ".".join(str(part) for part in (*([prefix] if prefix != "recipe" else []), *first["loc"]))
-    given = json.dumps(first["input"], default=str)
-    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    if setting:  # a value that may be of several types has an error for each; the deepest one tells most
+        first = max(details, key=lambda detail: len(detail["loc"]))
+        place, more = ".".join([setting, *(str(part) for part in first["loc"] if isinstance(part, int))]), ""
+    else:
+        first = details[0]
+        place = ".".join(str(part) for part in first["loc"] if part != "[key]")
+        more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
     if first["type"] == "extra_forbidden":
-        return f"there is no setting `{place}`{suggest(str(first['loc'][-1]), known)}{more}."
+        return f"there is no setting `{place}`{more}{suggest(str(first['loc'][-1]), known)}"
     if first["type"] == "missing":
         return f"`{place}` is missing{more}."
-    message = first["msg"][0].lower() + first["msg"][1:]
-    return f"`{place or prefix}`: {message}, but {given[:200]} was given{more}."
+    if first["type"] == "value_error":
+        return f"`{place}`: {first['ctx']['error']}{more}."
+    message = WORDS.get(first["type"], first["msg"][0].lower() + first["msg"][1:])
+    return f"`{place or 'recipe'}`: {message}, but {_shortly(first['input'])} was given{more}."
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str:
-    """ "; did you mean ...", or the list of what there is."""
+    """ "; did you mean ...?", or the list of what there is: the end of a sentence."""
     names = sorted(set(known))
     close = get_close_matches(wrong, names, n=1)
-    return f"; did you mean `{close[0]}`?" if close else f"; there are: {', '.join(names) or 'none'}"
+    return f"; did you mean `{close[0]}`?" if close else f"; there are: {', '.join(names) or 'none'}."
+
+
+def _shortly(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def _fields(record: type[BaseModel]) -> list[str]:
@@ -187,31 +215,52 @@ def read_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     Raises:
         RecipeError: there is no such recipe, or it is wrong.
     """
-    table = _load(source)
-    for key, value in sorted(map(_override, overrides), key=lambda pair: not pair[0].endswith("kind")):
-        table = _merge(table, _nest(key.split("."), value))
-    return parse(table, f"recipe {source}")
+    changes: Table = {}
+    for text in overrides:
+        key, value = _override(text)
+        changes = _overlay(changes, _nest(key.split("."), value))
+    return parse(_merge(_load(str(source)), changes), f"recipe {source}")
 
 
-def _load(source: str | Path) -> Table:
-    """The table of a recipe, its bases merged in."""
-    path = shipped().get(str(source), Path(source))
-    try:
-        text = path.read_text(encoding="utf-8")
-        table: Table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (FileNotFoundError, IsADirectoryError):
-        raise RecipeError(
-            f"there is no recipe `{source}`: it is neither a file nor a shipped recipe{suggest(str(source), shipped())}"
-        ) from None
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe {source} is not valid {path.suffix.strip('.').upper()}: {error}.") from None
+def _load(source: str, above: tuple[Path, ...] = ()) -> Table:
+    """The table of a recipe, its bases merged in; `above` are the recipes that it is a base of."""
+    path = shipped().get(source, Path(source))
+    if path in above:
+        chain = " -> ".join(str(link) for link in (*above, path))
+        raise RecipeError(f"recipe {above[0]} is its own base ({chain}); let the last of them name another, or none.")
+    table = _table(path, source + (f" (the base of {above[-1]})" if above else ""))
     base = table.pop("base", None)
-    return table if base is None else _merge(_load(base), table)
+    if base is None:
+        return table
+    if not isinstance(base, str):
+        raise RecipeError(f"recipe {source}: `base` is {base!r}; it must be the name of one recipe, or a path to one.")
+    return _merge(_load(base if base in shipped() else str(path.parent / base), (*above, path)), table)
+
+
+def _table(path: Path, source: str) -> Table:
+    """What one file says."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except FileNotFoundError:
+        raise RecipeError(
+            f"there is no recipe `{source}`: it is neither a file nor a shipped recipe{suggest(path.name, shipped())}"
+        ) from None
+    except OSError as error:
+        raise RecipeError(f"recipe `{source}` cannot be read ({error.strerror}); give a name or a file.") from None
+    except ValueError as error:
+        kind = "JSON" if path.suffix == ".json" else "TOML"
+        raise RecipeError(f"recipe {source} is not valid {kind}: {error}.") from None
+    if not isinstance(table, dict):
+        raise RecipeError(f"recipe {source} holds no table; it must be a recipe in TOML, or a run's recipe.json.")
+    if path.suffix == ".json":
+        table.pop("data_spec", None)  # a run adds the facts of its data
+    return table
 
 
 def _merge(below: Table, above: Table) -> Table:
     """`above` over `below`, table by table; a table whose `kind` changes is replaced whole."""
-    if above.get("kind", below.get("kind")) != below.get("kind"):
+    if "kind" in below and above.get("kind", below["kind"]) != below["kind"]:
         return above
     merged = dict(below)
     for key, value in above.items():
@@ -223,18 +272,26 @@ def _merge(below: Table, above: Table) -> Table:
     return merged
 
 
+def _overlay(before: Table, after: Table) -> Table:
+    """Both, table by table; where they clash, `after`."""
+    merged = before | after
+    for key in before.keys() & after.keys():
+        if isinstance(before[key], dict) and isinstance(after[key], dict):
+            merged[key] = _overlay(before[key], after[key])
+    return merged
+
+
 def _override(text: str) -> tuple[str, Any]:
     key, equals, literal = text.partition("=")
     if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key.strip()):
         raise RecipeError(f"`--set {text}` was given, but the form is `--set a.b=value` with a TOML value.")
     try:
-        return key.strip(), tomllib.loads(f"value = {literal}")["value"]
+        found = tomllib.loads(f"value = {literal}")
     except tomllib.TOMLDecodeError:
-        if re.fullmatch(r"[\w./-]+", literal.strip()):
-            return key.strip(), literal.strip()
-        raise RecipeError(
-            f'`--set {text}`: {literal!r} is not a TOML value (a number, true, "text", [1, 2]).'
-        ) from None
+        found = {"value": literal.strip()} if re.fullmatch(r"[\w./-]+", literal.strip()) else {}
+    if found.keys() != {"value"}:
+        raise RecipeError(f'`--set {text}`: {literal!r} is not a TOML value (a number, true, "text", [1, 2]).')
+    return key.strip(), found["value"]
 
 
 def _nest(keys: list[str], value: Any) -> Table:
