@@ -9,6 +9,7 @@
     │   └── TamperedError     a file whose content is not what was written
     ├── NotSupportedError     a family without the verb that was asked for            exit code 2
     │   └── NotABoundError    a quantity that would look like a bound and is none
+    ├── NotSavedError         a file could not be written (a full disk)               exit code 3
     └── TrainingFailedError   training could not go on                                exit code 3
 
 Each message is one sentence: what was given, what was expected, what to do.
@@ -51,6 +52,12 @@ class NotSupportedError(LowerboundError):
 
 class NotABoundError(NotSupportedError):
     """A quantity that would look like a bound on log p(x) and is none."""
+
+
+class NotSavedError(LowerboundError):
+    """A file could not be written; what was there before stays as it is."""
+
+    exit_code = 3
 
 
 class TrainingFailedError(LowerboundError):

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lowerbound.errors import DataError, RunError
+from lowerbound.errors import DataError, NotSavedError, RunError, UsageError
 
 
 def flush_folder(folder: Path) -> None:
@@ -30,22 +30,48 @@ def flush_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to; on leaving without an error it becomes `path`, on an error it goes away."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    draft = Path(name)
+def _named(path: Path) -> Iterator[None]:
+    """Say of which file it was that the system refused to write it."""
     try:
-        yield draft
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        draft.chmod(0o644)
-        draft.replace(path)
-        flush_folder(path.parent)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+        yield
+    except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError, FileNotFoundError) as error:
+        raise UsageError(f"{path} cannot be written ({error.strerror}); choose a place that can be.") from error
+    except OSError as error:
+        raise NotSavedError(
+            f"{path} could not be written ({error.strerror or error}); what was saved before is unharmed, "
+            "make room and try again."
+        ) from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write to; on leaving without an error it becomes `path`, on an error it goes away.
+
+    Raises:
+        UsageError: nothing may be written there.
+        NotSavedError: the disk is full or failed.
+    """
+    with _named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        os.close(handle)
+        draft = Path(name)
+        try:
+            yield draft
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())
+            draft.chmod(0o644)
+            draft.replace(path)
+            flush_folder(path.parent)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+
+
+def clear_drafts(path: Path) -> None:
+    """Remove what a kill -9 left of writing `path`; only its one writer may call this."""
+    for draft in path.parent.glob(f".{path.name}.*"):
+        shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -78,21 +104,27 @@ def read_json(path: Path) -> Any:
 
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder to fill; on leaving without an error it becomes `path`, on an error it goes away."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
-        yield draft
-        for file in draft.iterdir():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-        flush_folder(draft)
-        draft.chmod(0o755)
-        draft.rename(path)
-        flush_folder(path.parent)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+    """Yield a temporary folder to fill; on leaving without an error it becomes `path`, on an error it goes away.
+
+    Raises:
+        UsageError: nothing may be written there.
+        NotSavedError: the disk is full or failed.
+    """
+    with _named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        try:
+            yield draft
+            for file in draft.iterdir():
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
+            flush_folder(draft)
+            draft.chmod(0o755)
+            draft.rename(path)
+            flush_folder(path.parent)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
 
 
 def sha256(path: Path) -> str:
@@ -107,8 +139,10 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
 
     The lock belongs to the process and is gone with it, however it ends, so a stale file blocks nobody.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    with _named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

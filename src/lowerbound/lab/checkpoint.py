@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -50,14 +52,19 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensors], numbers: Mappi
         keep: how many checkpoints to retain.
     """
     final = folder / f"step-{step:09d}"
+    if final.exists() and not _whole(final):
+        shutil.rmtree(final)
     if not final.exists():
         with replacing_folder(final) as draft:
             for name, content in tensors.items():
                 _save(draft / f"{name}.safetensors", content)
             hashes = {file.name: sha256(file) for file in sorted(draft.iterdir())}
-            write_json(draft / "state.json", {"step": step, "files": hashes, **numbers})
-    for old in _folders(folder)[keep:]:
-        shutil.rmtree(old)
+            state = {"step": step, "files": hashes, **numbers}
+            write_json(draft / "state.json", {**state, "hash": _hash(state)})
+    # One of a later step is damaged, else training would have gone on from it: it must not outlive a whole one.
+    retained = [path for path in _folders(folder) if path.name <= final.name][:keep]
+    for other in set(_folders(folder)) - set(retained):
+        shutil.rmtree(other)
 
 
 def newest(folder: Path) -> Path | None:
@@ -88,7 +95,15 @@ def load_optimizer(optimizer: Optimizer, tensors: Tensors) -> None:
 
 def _save(path: Path, tensors: Tensors, metadata: dict[str, str] | None = None) -> None:
     # Each tensor gets memory of its own: safetensors refuses views of one another.
-    save_file({name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}, path, metadata)
+    copies = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    try:
+        save_file(copies, path, metadata)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+
+
+def _hash(state: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -98,7 +113,8 @@ def _folders(folder: Path) -> list[Path]:
 
 def _whole(path: Path) -> bool:
     try:
-        files: dict[str, str] = read_json(path / "state.json")["files"]
-        return all(sha256(path / name) == digest for name, digest in files.items())
+        state: dict[str, Any] = read_json(path / "state.json")
+        found = state.pop("hash")
+        return found == _hash(state) and all(sha256(path / name) == digest for name, digest in state["files"].items())
     except (OSError, KeyError, TypeError, AttributeError, DataError):
         return False
