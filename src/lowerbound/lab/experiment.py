@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lowerbound.errors import RunError
 from lowerbound.lab import checkpoint
 from lowerbound.lab.data.load import load_data
 from lowerbound.lab.data.rows import Dataset
-from lowerbound.lab.run import LOCK, Run, environment
+from lowerbound.lab.device import find_device
+from lowerbound.lab.run import Run, environment
 from lowerbound.lab.training.journal import Journal
 from lowerbound.lab.training.loop import Loop, Parts
 from lowerbound.lab.training.processes import Processes
@@ -75,7 +74,7 @@ def train(
         RecipeError, ShapeError, DataError: what was asked for cannot be done.
         TrainingFailedError: training could not go on.
     """
-    run, place = Run(out), torch.device(device)
+    run, place = Run(out), find_device(device)
     processes = Processes.join(place)
     if processes.leads:
         _check_folder(run, recipe, resume)
@@ -99,11 +98,10 @@ def train(
 
 
 def _check_folder(run: Run, recipe: Recipe, resume: bool) -> None:
-    """Refuse a folder that something else lives in; clear what a crash left half-written."""
+    """Refuse a folder that something else lives in; hidden files do not count: they are locks and drafts."""
     if run.path.exists() and not run.path.is_dir():
         raise RunError(f"{run.path} is a file; --out must name a folder for the run.")
-    present = {path.name for path in run.path.iterdir()} - {LOCK} if run.path.exists() else set()
-    if not present:
+    if not run.path.exists() or all(path.name.startswith(".") for path in run.path.iterdir()):
         return
     if not resume:
         raise RunError(f"{run.path} is not empty; add --resume to go on with that run, or choose another folder.")
@@ -132,6 +130,8 @@ def _go_on(run: Run, loop: Loop) -> None:
     """Load the newest whole checkpoint, if there is one."""
     found = checkpoint.newest(run.checkpoints)
     if found is None:
+        if any(run.checkpoints.glob("step-*")):
+            warnings.warn(f"{run.path} has only damaged checkpoints: training starts again.", stacklevel=3)
         return
     tensors, numbers = checkpoint.load(found)
     loop.load(tensors, numbers)

@@ -14,6 +14,7 @@ from lowerbound.errors import NotABoundError
 from lowerbound.files import write_json
 from lowerbound.lab.data.load import load_data
 from lowerbound.lab.data.rows import Dataset
+from lowerbound.lab.device import find_device
 from lowerbound.lab.evaluation.bounds import bound_results, bounds, convergence
 from lowerbound.lab.evaluation.latents import latent_results
 from lowerbound.lab.evaluation.modes import mode_results, true_nll
@@ -76,7 +77,7 @@ def evaluate(
     run = run if isinstance(run, Run) else Run(run)
     recipe = run.recipe()
     settings = settings or recipe.evaluation
-    trained = run.model(model).to(device)
+    trained = run.model(model).to(find_device(device))
     dataset = data or load_data(recipe.data, data_dir)
     protocol = {
         "data": recipe.data,
@@ -144,7 +145,7 @@ def _batches(
     model: Family, dataset: Dataset, settings: Evaluation, watch: Callable[[int, int], None] | None = None
 ) -> Iterator[Prepared]:
     """Prepared rows with their noise; the noise of a batch is a function of (seed, number of the batch)."""
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = use.device_of(model)
     rows, count = dataset.split(settings.split), _count(dataset, settings)
     starts = range(0, count, settings.batch_size)
     for number, start in enumerate(starts):

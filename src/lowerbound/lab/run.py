@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from torch import Tensor
 
 import lowerbound
 from lowerbound.errors import RunError, TamperedError
-from lowerbound.files import exclusive, read_json, sha256, write_json
+from lowerbound.files import clear_drafts, exclusive, read_json, sha256, write_json
 from lowerbound.lab.checkpoint import read_tensors, write_tensors
+from lowerbound.lab.device import find_device
 from lowerbound.model.build import build_model
 from lowerbound.model.families.family import Family
 from lowerbound.model.spec import DataSpec
@@ -94,15 +95,15 @@ class Run:
             RunError: there is no finished run here.
             TamperedError: the weights are not what was written.
         """
+        self._must_exist()
         if not self.finished:
             raise RunError(
                 f"{self.path} is not a finished run; finish it with "
                 f"`lowerbound train RECIPE --out {self.path} --resume`."
             )
-        record = read_json(self.path / "run.json")
-        for name, digest in record["files"].items():
-            path = self.path / name
-            if not path.exists() or sha256(path) != digest:
+        written = self._hashes()
+        for path in (self.recipe_path, self.weights_path):
+            if not path.is_file() or sha256(path) != written.get(path.name):
                 raise TamperedError(
                     f"{path} is not what training wrote (its hash differs); restore it, or train the run again."
                 )
@@ -112,7 +113,9 @@ class Run:
         return built.eval().requires_grad_(False)
 
     def start(self, recipe: Recipe, spec: DataSpec) -> None:
-        """Write what the run is to be."""
+        """Write what the run is to be; clear what a crash left half-written."""
+        for path in (self.recipe_path, self.weights_path, self.journal_path, self.path / "run.json"):
+            clear_drafts(path)
         write_json(self.recipe_path, {**recipe.dump(), "data_spec": asdict(spec)})
 
     def finish(self, weights: dict[str, Tensor], step: int) -> None:
@@ -131,28 +134,42 @@ class Run:
         with exclusive(self.path / LOCK, f"the run {self.path}"):
             yield
 
-    def _recipe_table(self) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _must_exist(self) -> None:
         if not self.recipe_path.exists():
             raise RunError(f"{self.path} is no run: it has no recipe.json; give the folder that `train --out` made.")
+
+    def _hashes(self) -> dict[str, str]:
+        """The hash of each file that training wrote."""
+        path = self.path / "run.json"
+        record = read_json(path)
+        if not isinstance(record, dict) or not isinstance(record.get("files"), dict):
+            raise TamperedError(f"{path} is not what training wrote; restore it, or train the run again.")
+        return record["files"]
+
+    def _recipe_table(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        self._must_exist()
         table = read_json(self.recipe_path)
-        if not isinstance(table, dict) or not isinstance(table.get("data_spec"), dict):
+        if not isinstance(table, dict) or not _is_spec(table.get("data_spec")):
             raise TamperedError(f"{self.recipe_path} is not the recipe of a run; restore it, or train the run again.")
         spec = table.pop("data_spec")
         return table, spec
 
 
-def load(path: Path | str, model: Family | None = None) -> Family:
-    """The trained model of a run folder, in evaluation mode, on the CPU; nothing that is read is executed.
+def load(path: Path | str, model: Family | None = None, device: str = "cpu") -> Family:
+    """The trained model of a run folder, in evaluation mode; nothing that is read is executed.
 
     Args:
         path: of the run.
         model: an instance of one's own to load the weights into, where the recipe cannot build it.
+        device: where to put it.
 
     Raises:
         RunError: there is no finished run there.
         TamperedError: a file is not what training wrote.
+        UsageError: there is no such device.
     """
-    return Run(path).model(model)
+    place = find_device(device)
+    return Run(path).model(model).to(place)
 
 
 def load_weights(model: Family, weights: dict[str, Tensor], where: Path) -> None:
@@ -162,6 +179,11 @@ def load_weights(model: Family, weights: dict[str, Tensor], where: Path) -> None
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise TamperedError(f"{where} does not fit the model of its recipe: {reason}") from None
+
+
+def _is_spec(table: Any) -> bool:
+    names = {field.name for field in fields(DataSpec)}
+    return isinstance(table, dict) and table.keys() <= names and isinstance(table.get("event"), list)
 
 
 def environment() -> dict[str, Any]:

@@ -28,7 +28,7 @@ def read_idx(path: Path) -> Tensor:
         with opener(path, "rb") as file:
             content = file.read()
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist.") from None
+        raise DataError(f"{path} does not exist; put it there, or say with --data-dir where it is.") from None
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}); fetch it again.") from None
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] != _BYTES:

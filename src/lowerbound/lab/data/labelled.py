@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lowerbound.errors import RecipeError
 from lowerbound.lab.data.rows import Dataset, InMemory
 from lowerbound.model.spec import Context, DataSpec
 from lowerbound.noise import derive_seed, generator
@@ -34,7 +35,15 @@ def labelled_images(
         context: "label" makes models conditional on the label.
         labelled: with a context, only so many training rows, the same number of each class, keep their label.
         source: where the files lie.
+
+    Raises:
+        RecipeError: `labelled` does not fit the context or the classes.
     """
+    if labelled is not None and (context == "none" or labelled % classes):
+        raise RecipeError(
+            f'`data.labelled` is {labelled} with the context "{context}"; it needs `context = "label"` and must be '
+            f"a multiple of the {classes} classes."
+        )
 
     def rows(split: str) -> InMemory:
         images, labels = splits[split]

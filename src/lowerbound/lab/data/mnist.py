@@ -12,7 +12,7 @@ from lowerbound.lab.data.labelled import ContextKind, labelled_images
 from lowerbound.lab.data.rows import Dataset
 from lowerbound.model.spec import Count
 
-VALIDATION = 5000
+VALIDATION, CLASSES = 5000, 10
 
 
 def mnist(data_dir: Path | None, *, context: ContextKind = "none", labelled: Count | None = None) -> Dataset:
@@ -30,12 +30,18 @@ def mnist(data_dir: Path | None, *, context: ContextKind = "none", labelled: Cou
         )
     folder = data_dir / "mnist"
     images, labels = _pair(folder, "train")
+    test = _pair(folder, "t10k")
+    if len(images) <= VALIDATION or images.shape[1:] != test[0].shape[1:]:
+        raise DataError(
+            f"{folder} has training images of shape {list(images.shape)} and test images of shape "
+            f"{list(test[0].shape)}; there must be more than {VALIDATION:,} of the first, and of one size: fetch them."
+        )
     splits = {
         "train": (images[:-VALIDATION], labels[:-VALIDATION]),
         "validation": (images[-VALIDATION:], labels[-VALIDATION:]),
-        "test": _pair(folder, "t10k"),
+        "test": test,
     }
-    return labelled_images("mnist", splits, 256, 10, context, labelled, folder)
+    return labelled_images("mnist", splits, 256, CLASSES, context, labelled, folder)
 
 
 def _pair(folder: Path, part: str) -> tuple[Tensor, Tensor]:
@@ -44,8 +50,10 @@ def _pair(folder: Path, part: str) -> tuple[Tensor, Tensor]:
     if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
         raise DataError(
             f"{folder}: {part} has images of shape {list(images.shape)} and labels of shape {list(labels.shape)}; "
-            "they do not belong together."
+            "they do not belong together: fetch them again."
         )
+    if not len(labels) or labels.max() >= CLASSES:
+        raise DataError(f"{folder}: {part} has no labels, or some above {CLASSES - 1}; fetch it again.")
     return images[:, None], labels.long()
 
 
