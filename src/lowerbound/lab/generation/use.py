@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -9,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from lowerbound.errors import UsageError
+from lowerbound.errors import ShapeError, UsageError
 from lowerbound.model.distributions import tree
 from lowerbound.model.families.family import Family, Latents
+from lowerbound.model.families.semi_supervised import SemiSupervised
 from lowerbound.model.spec import Context
 from lowerbound.noise import Noise, RowNoise, Scaled, derive_seed
 
@@ -38,10 +40,13 @@ def sample(
         observe: "point" of p(x|z), or a "sample" of it.
         temperature: scales the standard deviation of latents.
     """
+    if not 0 <= temperature < math.inf:
+        raise UsageError(f"the temperature {temperature} was given; it must be a finite number, at least 0.")
+    fitting, device = _fitting(model, context, count), device_of(model)
 
     def rows(start: int, stop: int) -> Tensor:
-        noise = row_noise(seed, start, stop)
-        known = None if context is None else context.select(slice(start, stop))
+        noise = row_noise(seed, start, stop, device)
+        known = None if fitting is None else fitting.select(slice(start, stop))
         px = model.sample(Scaled(noise, temperature) if temperature != 1 else noise, known)
         return _observe(model, px, noise, observe)
 
@@ -54,12 +59,13 @@ def reconstruct(
 ) -> Tensor:
     """Raw rows through the model and back, (B, *event), on the scale of raw values, from the posterior's point."""
     model.check(raw)
+    fitting, device = _fitting(model, context, len(raw)), device_of(model)
 
     def rows(start: int, stop: int) -> Tensor:
-        known = None if context is None else context.select(slice(start, stop))
-        x = model.preparation.prepare(raw[start:stop], None)
+        known = None if fitting is None else fitting.select(slice(start, stop))
+        x = model.preparation.prepare(raw[start:stop].to(device), None)
         px = model.decode(model.encode(x, known), known)
-        return _observe(model, px, row_noise(seed, start, stop), observe)
+        return _observe(model, px, row_noise(seed, start, stop, device), observe)
 
     return _in_chunks(len(raw), rows)
 
@@ -68,12 +74,12 @@ def reconstruct(
 def encode(model: Family, raw: Tensor, context: Context | None = None) -> Latents:
     """Codes of raw rows by group, (B, *units): the posterior's point."""
     model.check(raw)
+    fitting, device = _fitting(model, context, len(raw)), device_of(model)
     parts: list[Latents] = []
-    for start in range(0, len(raw), CHUNK_ROWS):
-        rows = slice(start, start + CHUNK_ROWS)
-        known = None if context is None else context.select(rows)
-        parts.append(model.encode(model.preparation.prepare(raw[rows], None), known))
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    for start, stop in _chunks(len(raw)):
+        known = None if fitting is None else fitting.select(slice(start, stop))
+        parts.append(model.encode(model.preparation.prepare(raw[start:stop].to(device), None), known))
+    return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
 
 
 @torch.no_grad()
@@ -90,19 +96,42 @@ def decode(
         if given is None or tuple(given.shape[1:]) != shape:
             what = "absent" if given is None else f"of shape {list(given.shape[1:])} per row"
             raise UsageError(f"the model's latents `{name}` have shape {list(shape)} per row; those given are {what}.")
+    counts = {name: len(latents[name]) for name in model.latents}
+    count = next(iter(counts.values()))
+    if any(other != count for other in counts.values()):
+        raise UsageError(f"the groups of latents must have one row each for every row of data; they have {counts}.")
+    fitting, device = _fitting(model, context, count), device_of(model)
 
     def rows(start: int, stop: int) -> Tensor:
-        known = None if context is None else context.select(slice(start, stop))
-        px = model.decode({name: z[start:stop] for name, z in latents.items()}, known)
-        return _observe(model, px, row_noise(seed, start, stop), observe)
+        known = None if fitting is None else fitting.select(slice(start, stop))
+        px = model.decode({name: latents[name][start:stop].to(device) for name in model.latents}, known)
+        return _observe(model, px, row_noise(seed, start, stop, device), observe)
 
-    return _in_chunks(len(next(iter(latents.values()))), rows)
+    return _in_chunks(count, rows)
 
 
-def row_noise(seed: int, start: int, stop: int) -> RowNoise:
+def row_noise(seed: int, start: int, stop: int, device: torch.device | str = "cpu") -> RowNoise:
     """Noise of rows start..stop: row i has its own stream, a function of (seed, i)."""
     seeds: Sequence[int] = [derive_seed(seed, "row", index) for index in range(start, stop)]
-    return RowNoise(seeds)
+    return RowNoise(seeds, device)
+
+
+def device_of(model: Family) -> torch.device:
+    """Where a model's parameters are."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def _fitting(model: Family, context: Context | None, count: int) -> Context | None:
+    """The context of `count` rows where the model is, or a refusal of one that is missing or not for this model."""
+    classes = model.data.context
+    if context is None:
+        if classes and not isinstance(model, SemiSupervised):
+            raise ShapeError("this model is conditional: give a context (--label N on the command line).")
+        return None
+    if tuple(context.vector.shape) != (count, classes):
+        needed = f"one of shape {[count, classes]}" if classes else "none, for this model is not conditional"
+        raise ShapeError(f"a context of shape {list(context.vector.shape)} was given; this needs {needed}.")
+    return context.to(device_of(model))
 
 
 def _observe(model: Family, px: Distribution, noise: Noise, observe: Observe) -> Tensor:
@@ -111,6 +140,10 @@ def _observe(model: Family, px: Distribution, noise: Noise, observe: Observe) ->
 
 
 def _in_chunks(count: int, rows: Callable[[int, int], Tensor]) -> Tensor:
+    return torch.cat([rows(start, stop).cpu() for start, stop in _chunks(count)])
+
+
+def _chunks(count: int) -> list[tuple[int, int]]:
     if count < 1:
         raise UsageError(f"{count} rows were asked for; ask for at least one.")
-    return torch.cat([rows(start, min(start + CHUNK_ROWS, count)) for start in range(0, count, CHUNK_ROWS)])
+    return [(start, min(start + CHUNK_ROWS, count)) for start in range(0, count, CHUNK_ROWS)]
