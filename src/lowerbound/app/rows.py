@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from lowerbound.app.report import pictures
@@ -19,9 +22,16 @@ from lowerbound.lab.run import Run
 from lowerbound.model.families.family import Family, Latents
 from lowerbound.model.spec import Context, DataSpec
 
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA")  # pictures of 8 bits or less: PIL cuts off what is above
+
 
 def load_rows(
-    run: Run, path: Path | None = None, split: str = "test", count: int = 32, data_dir: Path | None = None
+    run: Run,
+    path: Path | None = None,
+    split: str = "test",
+    count: int = 32,
+    data_dir: Path | None = None,
+    label: int | None = None,
 ) -> Batch:
     """Rows to work on: those of a file, or the first of the run's own data.
 
@@ -30,21 +40,26 @@ def load_rows(
         path: .npy of (N, *event), or one picture; None: the run's own data.
         split, count: which of the run's own data, and how many at most.
         data_dir: where they lie.
+        label: of all rows of the file, for a conditional model.
 
     Raises:
         DataError: the file is missing, damaged, or not of the run's shape.
+        UsageError: a label that does not fit.
     """
     if path is not None:
-        return Batch(_read(path, run.data_spec()))
+        raw, spec = _read(path, run.data_spec()), run.data_spec()
+        return Batch(raw, None if label is None else _labels(spec, torch.full((len(raw),), label)))
+    if label is not None:
+        raise UsageError(f"--label {label} is for rows of --input; the run's own data have labels of their own.")
     rows = load_data(run.recipe().data, data_dir).split(split)
     return rows.take(torch.arange(min(count, len(rows))))
 
 
 def write_rows(path: Path, rows: Tensor, spec: DataSpec) -> None:
     """Write rows on the scale of raw values: .npy as they are, .png as a picture of them all."""
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         _save_array(path, rows.cpu().numpy())
-    elif path.suffix == ".png":
+    elif path.suffix.lower() == ".png":
         _save_picture(path, pictures.gallery(rows.cpu(), spec))
     else:
         raise UsageError(f"{path}: the extension of --out decides the format; use .npy or .png.")
@@ -52,7 +67,7 @@ def write_rows(path: Path, rows: Tensor, spec: DataSpec) -> None:
 
 def write_pairs(path: Path, originals: Tensor, rows: Tensor, spec: DataSpec) -> None:
     """Write reconstructions: .npy of them alone, .png with the originals above them."""
-    if path.suffix == ".png":
+    if path.suffix.lower() == ".png":
         _save_picture(path, pictures.pairs(originals.cpu(), rows.cpu(), spec))
     else:
         write_rows(path, rows, spec)
@@ -61,10 +76,10 @@ def write_pairs(path: Path, originals: Tensor, rows: Tensor, spec: DataSpec) -> 
 def write_latents(path: Path, latents: Latents) -> None:
     """Write codes: .npy where there is one group of latents, .npz by group otherwise."""
     arrays = {name: z.cpu().numpy() for name, z in latents.items()}
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         with replacing(path) as draft, draft.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
-    elif path.suffix == ".npy" and len(arrays) == 1:
+    elif path.suffix.lower() == ".npy" and len(arrays) == 1:
         _save_array(path, next(iter(arrays.values())))
     else:
         raise UsageError(f"{path}: codes of the groups {', '.join(arrays)} are written as .npz (one group: .npy too).")
@@ -79,35 +94,67 @@ def read_latents(path: Path, model: Family) -> Latents:
                 f"{path} holds one array, and the model has the groups {', '.join(model.latents)}; use .npz."
             )
         found = {next(iter(model.latents)): found}
-    return {name: torch.from_numpy(array) for name, array in found.items()}
+    if found.keys() != model.latents.keys():
+        raise UsageError(
+            f"{path} holds {', '.join(found) or 'nothing'}; "
+            f"the model's groups of latents are {', '.join(model.latents)}."
+        )
+    return {name: _numbers(array, path) for name, array in found.items()}
 
 
-def label_context(model: Family, label: int, count: int) -> Context:
-    """The context of `count` rows that all have a label."""
+def label_context(model: Family, label: int | None, count: int) -> Context | None:
+    """The context of `count` rows that all have a label; without one each class in turn, if the model has classes."""
     classes = model.data.context
-    if not classes:
+    if label is None:
+        return _labels(model.data, torch.arange(count) % classes) if classes else None
+    return _labels(model.data, torch.full((count,), label))
+
+
+def _labels(spec: DataSpec, labels: Tensor) -> Context:
+    if not spec.context:
         raise UsageError("--label was given, but this model is not conditional; leave it out.")
-    if label >= classes:
-        raise UsageError(f"--label {label} was given, but labels go from 0 to {classes - 1}.")
-    return Context.labels(torch.full((count,), label), classes)
+    if bool((labels < 0).any()) or bool((labels >= spec.context).any()):
+        raise UsageError(f"--label {int(labels[0])} was given, but labels go from 0 to {spec.context - 1}.")
+    return Context.labels(labels, spec.context)
 
 
 def _read(path: Path, spec: DataSpec) -> Tensor:
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         found = _load_array(path)
-        assert isinstance(found, np.ndarray)
-        rows = torch.from_numpy(found)
+        if not isinstance(found, np.ndarray):
+            raise DataError(f"{path} holds several arrays; give rows as one array in .npy.")
+        rows = _numbers(found, path)
+    elif path.suffix.lower() == ".npz":
+        raise DataError(f"{path} is a .npz file; give rows as one array in .npy, or one picture.")
     else:
         rows = _read_picture(path, spec)
-    if rows.shape[1:] != torch.Size(spec.event) and rows.shape == torch.Size(spec.event):
+    if rows.shape == torch.Size(spec.event):
         rows = rows[None]
     if tuple(rows.shape[1:]) != spec.event:
         raise DataError(
             f"{path} has shape {list(rows.shape)}; this run needs (rows, {', '.join(map(str, spec.event))})."
         )
-    if rows.is_floating_point() and not torch.isfinite(rows).all():
-        raise DataError(f"{path} holds values that are not finite; this run needs finite numbers.")
+    if spec.levels is not None and (rows.min() < 0 or rows.max() > spec.levels - 1):
+        raise DataError(
+            f"{path} holds values from {rows.min():g} to {rows.max():g}; "
+            f"those of this run's data go from 0 to {spec.levels - 1}."
+        )
     return rows
+
+
+def _numbers(array: NDArray[np.generic], path: Path) -> Tensor:
+    """An array of finite numbers, real ones in single precision, which is what models compute in."""
+    if array.dtype.kind not in "buif":
+        raise DataError(f"{path} holds values of type {array.dtype}; this run needs numbers.")
+    if not array.size:
+        raise DataError(f"{path} holds no rows; give at least one.")
+    if array.dtype.kind != "f" and array.max() <= np.iinfo(np.int64).max:
+        return torch.from_numpy(array.astype(np.int64))
+    with np.errstate(over="ignore"):
+        real = array.astype(np.float32)
+    if not np.isfinite(real).all():
+        raise DataError(f"{path} holds values that are not finite; this run needs finite numbers.")
+    return torch.from_numpy(real)
 
 
 def _read_picture(path: Path, spec: DataSpec) -> Tensor:
@@ -115,8 +162,12 @@ def _read_picture(path: Path, spec: DataSpec) -> Tensor:
         raise DataError(f"{path} is a picture, and this run is not one of pictures; give rows as .npy.")
     try:
         with Image.open(path) as image:
+            if image.mode not in MODES:
+                raise DataError(f"{path} is a picture of mode {image.mode}; save it with 8 bits per channel.")
             pixels = np.asarray(image.convert("L" if spec.event[0] == 1 else "RGB"), dtype=np.float64)
-    except (FileNotFoundError, UnidentifiedImageError, OSError) as error:
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist.") from None
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read as a picture ({error}).") from None
     scaled = np.rint(pixels / 255 * (spec.levels - 1)).astype(np.uint8)
     return torch.from_numpy(scaled).reshape(*scaled.shape[:2], -1).permute(2, 0, 1)[None]
@@ -126,11 +177,16 @@ def _load_array(path: Path) -> NDArray[np.generic] | dict[str, NDArray[np.generi
     """An array, or several by name; nothing in the file is executed."""
     try:
         found = np.load(path, allow_pickle=False)
-        return found if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+        if isinstance(found, np.ndarray):
+            return found
+        with found:
+            return {name: found[name] for name in found.files}
     except FileNotFoundError:
         raise DataError(f"{path} does not exist.") from None
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"{path} is no NumPy file of numbers ({error}).") from None
+    except (ValueError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        # NumPy's own words would advise to load pickles.
+        reason = "it holds objects, or is something else" if "pickle" in str(error) else str(error)
+        raise DataError(f"{path} is no whole .npy or .npz file of numbers ({reason}); write it again.") from None
 
 
 def _save_array(path: Path, array: NDArray[np.generic]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -28,8 +29,8 @@ def print_json(value: Any) -> None:
 
 
 def fail(error: BaseException, code: int, message: str | None = None) -> NoReturn:
-    """Print one sentence and exit; with --debug the traceback too."""
+    """Print one sentence and exit; with --debug the traceback before it."""
     if os.environ.get("LOWERBOUND_DEBUG"):
-        raise error
+        traceback.print_exception(error)
     sys.stderr.write(f"error: {message or error}\n")
     raise SystemExit(code)

@@ -9,21 +9,21 @@ import typer
 
 import lowerbound
 from lowerbound.app.cli.console import Device, Json
-from lowerbound.app.cli.sample import Observe, Out, Seed, tell
+from lowerbound.app.cli.sample import Label, Observe, Out, Seed, tell
 
 
 def decode(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     input_: Annotated[Path, typer.Option("--input", help="Codes as written by `encode`: .npy or .npz.")],
     out: Out,
-    label: Annotated[int | None, typer.Option(min=0, help="For a model conditional on a label.")] = None,
+    label: Label = None,
     observe: Observe = "point",
     seed: Seed = 0,
     device: Device = "cpu",
     json_: Json = False,
 ) -> None:
     """Turn codes back into rows."""
-    model = lowerbound.load(run).to(device)
+    model = lowerbound.load(run, device=device)
     latents = lowerbound.read_latents(input_, model)
     count = len(next(iter(latents.values())))
     context = None if label is None else lowerbound.label_context(model, label, count)

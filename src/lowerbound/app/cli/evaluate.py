@@ -49,7 +49,8 @@ def describe(judgement: Judgement) -> None:
     """Print the results as a table."""
     protocol = judgement.protocol
     say(
-        f"{protocol['examples']:,} rows of {protocol['split']}, {protocol['samples']} samples, {protocol['preparation']}"
+        f"{protocol['examples']:,} rows of {protocol['split']}, "
+        f"{protocol['samples']} samples, {protocol['preparation']}"
     )
     width = max(map(len, judgement.results))
     for name, result in judgement.results.items():

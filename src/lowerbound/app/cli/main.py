@@ -64,12 +64,31 @@ def main() -> None:
 
     Exit codes: 0 done, 1 a verdict against, 2 wrong use or bad input, 3 failed while running.
     """
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)  # noqa: T201
-    try:
-        app()
-    except LowerboundError as error:
-        fail(error, error.exit_code)
-    except OSError as error:
-        fail(error, 3)
-    except KeyboardInterrupt as error:
-        fail(error, 130, "stopped; what was saved stays: go on with --resume")
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)  # noqa: T201
+        try:
+            app()
+        except LowerboundError as error:
+            fail(error, error.exit_code)
+        except OSError as error:
+            fail(error, *_refused(error))
+        except Exception as error:
+            fail(error, 3, _unforeseen(error))
+
+
+def _refused(error: OSError) -> tuple[int, str]:
+    """Exit code and sentence for what the system refused."""
+    place = f"{error.filename} cannot be used" if error.filename else "a file cannot be used"
+    reason = error.strerror or str(error)
+    if isinstance(error, (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)):
+        return 2, f"{place} ({reason}); give another one."
+    return 3, f"{place} ({reason}); what was saved before is unharmed: mend this, then do it again."
+
+
+def _unforeseen(error: Exception) -> str:
+    """The sentence for what nobody thought of; its exit code is not 1, which would be a verdict."""
+    reason = next(iter(str(error).splitlines()), "")[:200]
+    return (
+        f"this failed in a way that was not foreseen ({type(error).__name__}: {reason}); what was saved before is "
+        "unharmed: see where with `lowerbound --debug ...`, and please report it."
+    )

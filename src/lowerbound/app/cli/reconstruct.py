@@ -9,7 +9,7 @@ import typer
 
 import lowerbound
 from lowerbound.app.cli.console import Device, Json
-from lowerbound.app.cli.sample import Observe, Out, Seed, tell
+from lowerbound.app.cli.sample import Label, Observe, Out, Seed, tell
 
 Input = Annotated[Path | None, typer.Option("--input", help="Rows as .npy, or one image; default: the run's own data.")]
 Split = Annotated[Literal["train", "validation", "test"], typer.Option(help="Of the run's own data.")]
@@ -23,6 +23,7 @@ def reconstruct(
     input_: Input = None,
     split: Split = "test",
     count: Count = 32,
+    label: Label = None,
     observe: Observe = "point",
     seed: Seed = 0,
     data_dir: DataDir = None,
@@ -30,8 +31,8 @@ def reconstruct(
     json_: Json = False,
 ) -> None:
     """Send rows through a run and back; a picture shows originals above reconstructions."""
-    model = lowerbound.load(run).to(device)
-    batch = lowerbound.load_rows(lowerbound.Run(run), input_, split, count, data_dir)
+    model = lowerbound.load(run, device=device)
+    batch = lowerbound.load_rows(lowerbound.Run(run), input_, split, count, data_dir, label)
     rows = lowerbound.reconstruct(model, batch.raw, batch.context, observe, seed)
     lowerbound.write_pairs(out, batch.raw, rows, model.data)
     tell(out, list(rows.shape), json_)

@@ -9,10 +9,21 @@ import typer
 
 import lowerbound
 from lowerbound.app.cli.console import Device, Json, print_json, say
+from lowerbound.errors import UsageError
 
 Observe = Annotated[Literal["point", "sample"], typer.Option(help="Write the point of p(x|z), or a sample of it.")]
 Seed = Annotated[int, typer.Option(help="Row i of the answer is a function of (seed, i).")]
-Out = Annotated[Path, typer.Option(help="Where to write; the extension decides: .npy or .png.")]
+
+
+def _writable(out: Path) -> Path:
+    """Refuse an unknown format before any work is done."""
+    if out.suffix.lower() not in (".npy", ".png"):
+        raise UsageError(f"--out {out} was given, but its extension decides the format; use .npy or .png.")
+    return out
+
+
+Out = Annotated[Path, typer.Option(callback=_writable, help="Where to write; the extension decides: .npy or .png.")]
+Label = Annotated[int | None, typer.Option(min=0, help="For a model conditional on a label.")]
 
 
 def sample(
@@ -21,14 +32,14 @@ def sample(
     count: Annotated[int, typer.Option(min=1, help="How many rows.")] = 64,
     seed: Seed = 0,
     temperature: Annotated[float, typer.Option(min=0.0, help="Scales sigma of the latents.")] = 1.0,
-    label: Annotated[int | None, typer.Option(min=0, help="For a model conditional on a label.")] = None,
+    label: Annotated[int | None, typer.Option(min=0, help="For a conditional model; default: each in turn.")] = None,
     observe: Observe = "point",
     device: Device = "cpu",
     json_: Json = False,
 ) -> None:
     """Draw rows from a run's prior."""
-    model = lowerbound.load(run).to(device)
-    context = None if label is None else lowerbound.label_context(model, label, count)
+    model = lowerbound.load(run, device=device)
+    context = lowerbound.label_context(model, label, count)
     rows = lowerbound.sample(model, count, seed, context, observe, temperature)
     lowerbound.write_rows(out, rows, model.data)
     tell(out, list(rows.shape), json_)
@@ -39,4 +50,4 @@ def tell(out: Path, shape: list[int], as_json: bool) -> None:
     if as_json:
         print_json({"out": str(out), "shape": shape})
     else:
-        say(f"wrote {out}: {shape[0]} rows of shape {shape[1:]}")
+        say(f"wrote {out}: {shape[0]} {'row' if shape[0] == 1 else 'rows'} of shape {shape[1:]}")

@@ -35,8 +35,7 @@ def train(
         return
     if out is None:
         raise UsageError("where the run shall live is missing: give --out DIR (or --dry-run to train nothing).")
-    stopping = _Stop()
-    with _Bar(quiet=json_) as bar:
+    with _Stop() as stopping, _Bar(quiet=json_) as bar:
         run = lowerbound.train(
             chosen,
             out,
@@ -72,17 +71,26 @@ def _dry_run(recipe: lowerbound.Recipe, data_dir: Path | None, as_json: bool) ->
 
 
 class _Stop:
-    """SIGTERM asks for a checkpoint and a clean end."""
+    """While inside, SIGTERM and the first Ctrl-C ask for a checkpoint and a clean end; the second Ctrl-C is at once."""
 
     def __init__(self) -> None:
         self._asked = False
-        signal.signal(signal.SIGTERM, self._take_note)
+
+    def __enter__(self) -> _Stop:
+        self._before = {number: signal.signal(number, self._take_note) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def asked(self) -> bool:
+        """Whether a signal came."""
         return self._asked
 
     def _take_note(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class _Bar:

@@ -33,8 +33,8 @@ def pairs(originals: Tensor, rows: Tensor, spec: DataSpec, columns: int = 16) ->
     above, below = _pixels(originals, spec), _pixels(rows, spec)
     columns = min(columns, len(above))
     lines = []
-    for start in range(0, len(above) // columns * columns, columns):
-        lines += [above[start : start + columns], below[start : start + columns]]
+    for start in range(0, len(above), columns):
+        lines += [_filled(images[start : start + columns], columns) for images in (above, below)]
     return _grid(np.concatenate(lines), columns)
 
 
@@ -67,6 +67,12 @@ def _pixels(rows: Tensor, spec: DataSpec) -> NDArray[np.uint8]:
     maximum = 1 if spec.levels is None else spec.levels - 1
     scaled = (rows.double() / maximum * 255).round().clamp(0, 255).to(torch.uint8)
     return scaled.permute(0, 2, 3, 1).numpy()
+
+
+def _filled(line: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
+    """A line of images, filled up with empty ones."""
+    missing = columns - len(line)
+    return np.pad(line, ((0, missing), (0, 0), (0, 0), (0, 0)), constant_values=255)
 
 
 def _grid(images: NDArray[np.uint8], columns: int) -> Image.Image:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lowerbound.app.report import figures, pictures
-from lowerbound.errors import NotSupportedError
+from lowerbound.errors import DataError, NotSupportedError
 from lowerbound.files import read_json, write_bytes, write_text
 from lowerbound.lab.data.load import load_data
 from lowerbound.lab.data.rows import Dataset
@@ -67,7 +67,7 @@ def write_report(
     recipe = run.recipe()
     trained = run.model(model)
     dataset = data or load_data(recipe.data, data_dir)
-    judged: dict[str, Any] = read_json(run.evaluation_path) if run.evaluation_path.exists() else {}
+    judged = _judged(run)
     drawn = [*_pictures(trained, dataset), *_curves(run, judged)]
     for figure in drawn:
         write_bytes(run.figures / figure.file, figure.png)
@@ -86,6 +86,19 @@ def write_report(
     )
     write_text(run.report_path, page)
     return run.report_path
+
+
+def _judged(run: Run) -> dict[str, Any]:
+    """What `evaluation.json` says; nothing where there is none."""
+    if not run.evaluation_path.exists():
+        return {}
+    found = read_json(run.evaluation_path)
+    results = found.get("results") if isinstance(found, dict) else None
+    if not isinstance(results, dict) or not all(
+        isinstance(result, dict) and {"value", "stderr", "kind"} <= result.keys() for result in results.values()
+    ):
+        raise DataError(f"{run.evaluation_path} is not what `lowerbound evaluate` wrote; run that again.")
+    return found
 
 
 def _pictures(model: Family, dataset: Dataset) -> list[Drawn]:
