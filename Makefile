@@ -1,13 +1,14 @@
 # make demo   train, judge and draw a first model          make test   the whole test suite
 # make fast   the tests without the slow ones              make docs   the tests of the documentation
 # make lint   style                                        make types  annotations
+# make reference   write docs/reference.md and the tree in README.md from the source
 
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/demo
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: demo test fast docs lint types .venv
+.PHONY: demo test fast docs lint types reference .venv
 
 demo: .venv
 	$(BIN)/lowerbound train digits --out $(RUN) --resume
@@ -30,6 +31,9 @@ lint: .venv
 
 types: .venv
 	$(BIN)/mypy
+
+reference: .venv
+	$(BIN)/python scripts/reference.py
 
 .venv: .venv/.installed
 
