@@ -52,8 +52,6 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensors], numbers: Mappi
         keep: how many checkpoints to retain.
     """
     final = folder / f"step-{step:09d}"
-    if final.exists() and not _whole(final):
-        shutil.rmtree(final)
     if not final.exists():
         with replacing_folder(final) as draft:
             for name, content in tensors.items():
@@ -61,15 +59,19 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensors], numbers: Mappi
             hashes = {file.name: sha256(file) for file in sorted(draft.iterdir())}
             state = {"step": step, "files": hashes, **numbers}
             write_json(draft / "state.json", {**state, "hash": _hash(state)})
-    # One of a later step is damaged, else training would have gone on from it: it must not outlive a whole one.
-    retained = [path for path in _folders(folder) if path.name <= final.name][:keep]
-    for other in set(_folders(folder)) - set(retained):
-        shutil.rmtree(other)
+    for old in _folders(folder)[keep:]:
+        shutil.rmtree(old)
 
 
 def newest(folder: Path) -> Path | None:
     """The newest checkpoint whose files are all there with the content that was written; None if there is none."""
     return next((path for path in _folders(folder) if _whole(path)), None)
+
+
+def clear(folder: Path) -> None:
+    """Remove drafts that a crash left, and damaged checkpoints: they would be counted instead of whole ones."""
+    for path in [*folder.glob(".step-*"), *(path for path in _folders(folder) if not _whole(path))]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:

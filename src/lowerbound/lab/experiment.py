@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 import warnings
 from collections.abc import Callable
@@ -144,8 +143,7 @@ def _record(run: Run, loop: Loop, watch: Callable[[Progress], None] | None, stop
     """Run the loop, with journal and checkpoints written by the leading process; returns whether it finished."""
     leads, training = loop.processes.leads, loop.training
     if leads:
-        for leftover in run.checkpoints.glob(".step-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        checkpoint.clear(run.checkpoints)
     journal = Journal(run.journal_path, loop.step) if leads else None
     last_time, last_step, start = time.perf_counter(), loop.step, time.perf_counter()
 
