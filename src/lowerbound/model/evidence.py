@@ -20,6 +20,7 @@ from torch.distributions import Distribution
 from lowerbound.errors import NotABoundError, NotSupportedError
 from lowerbound.model.distributions import tree
 from lowerbound.model.spec import Context
+from lowerbound.noise import Noise
 
 Statistics = dict[str, dict[str, Tensor]]
 
@@ -33,12 +34,20 @@ class Latent:
         p: prior, batch shape (), (B,) or (S, B).
         z: a draw of q, (S, B, *units).
         log_q: log q(z|x), (S, B), nats.
+        log_p: log p(z), (S, B), nats; an unbiased estimate where p is not exact.
     """
 
     q: Distribution
     p: Distribution
     z: Tensor
     log_q: Tensor
+    log_p: Tensor
+
+    @staticmethod
+    def drawn(q: Distribution, p: Distribution, noise: Noise, samples: int) -> Latent:
+        """A group with a draw of its posterior."""
+        z, log_q = tree.draw(q, noise, samples)
+        return Latent(q, p, z, log_q, p.log_prob(z) if tree.has_density(p) else torch.full_like(log_q, math.nan))
 
     def closed(self) -> Tensor:
         """KL(q, p) in closed form, (S, B), nats; >= 0.
@@ -65,7 +74,7 @@ class Latent:
                     "without a rate (`adversarial-prior`) or a posterior with a density (`gaussian`)."
                 )
         log_q = self.log_q if q is None else q.log_prob(self.z)
-        return log_q - self.p.log_prob(self.z)
+        return log_q - self.log_p
 
     def sampled_per_unit(self) -> Tensor:
         """log q(z) - log p(z) of each unit, (S, B, *units), nats, where q and p both factorise."""
@@ -78,6 +87,7 @@ class Latent:
             tree.map_rows(self.p, function),
             function(self.z, 1),
             function(self.log_q, 1),
+            function(self.log_p, 1),
         )
 
     def _with_samples(self, rate: Tensor, units: int = 0) -> Tensor:

@@ -180,11 +180,11 @@ class Loop:
         self.processes.add([*gradients, *total.parts.values(), *statistics, *total.objective.values()])
         if self.scale.value != 1:
             torch._foreach_div_(gradients, self.scale.value)
-        return torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros((), device=self.device)
+        return gradient_norm(gradients) if gradients else torch.zeros((), device=self.device)
 
     def _check(self, norm: Tensor, parts: dict[str, Tensor], player: Player) -> None:
         finite = bool(torch.isfinite(norm))
-        if finite or (self.scale.moves and self.scale.value > 2.0**-24):
+        if finite or self.scale.can_fall:
             return
         wrong = [name for name, value in parts.items() if not torch.isfinite(value)]
         raise TrainingFailedError(
@@ -267,6 +267,14 @@ def gather_evidence(model: Family, batch: Batch, noise: BatchNoise, needs: Needs
         px = model.sample(noise.child("generated"), batch.context)
         evidence = replace(evidence, generated=tree.point(px))
     return evidence
+
+
+def gradient_norm(gradients: list[Tensor]) -> Tensor:
+    """The norm of all gradients together; in double precision where single overflows (from 2e19 on)."""
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if torch.isfinite(norm):
+        return norm
+    return torch.nn.utils.get_total_norm([gradient.double() for gradient in gradients])
 
 
 def _accumulate(sums: dict[str, Tensor], name: str, value: Tensor) -> None:

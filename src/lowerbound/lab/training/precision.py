@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+LOWEST = 2.0**-60
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -32,13 +33,18 @@ class LossScale:
         self.moves = precision == "fp16"
         self.value, self.good, self.patience = (2.0**15 if self.moves else 1.0), 0, patience
 
+    @property
+    def can_fall(self) -> bool:
+        """Whether a smaller scale may yet make an overflowing gradient finite."""
+        return self.moves and self.value > LOWEST
+
     def update(self, finite: bool) -> None:
         """Take note of a step's gradient."""
         if not self.moves:
             return
         self.good = self.good + 1 if finite else 0
         if not finite:
-            self.value = max(self.value / 2, 2.0**-24)
+            self.value = max(self.value / 2, LOWEST)
         elif self.good == self.patience:
             self.value, self.good = self.value * 2, 0
 

@@ -47,10 +47,11 @@ def in_float(features: Features) -> Tensor:
     return features if features.dtype == torch.float64 else features.float()
 
 
-def softly_bounded(raw: Tensor, bound: float) -> Tensor:
-    """`bound * raw / (bound + |raw|)`: within (-bound, bound), slope 1 at 0, and a gradient that never dies.
+def softly_bounded(raw: Tensor, low: float, high: float) -> Tensor:
+    """Squeeze `raw` into (low, high), low < 0 < high: `b raw / (b + |raw|)` with b the bound of its side.
 
-    The gradient falls like 1/raw^2 (a tanh's falls exponentially, a clamp's is 0), so that one extreme input cannot
-    freeze a log variance for good.
+    Its slope at 0 is 1 and its gradient never dies: it falls like 1/raw^2 (a tanh's falls exponentially, a clamp's is
+    0), so that one extreme input cannot freeze a log variance for good.
     """
+    bound = torch.where(raw < 0, -low, high)
     return raw * (bound / (bound + raw.abs()))

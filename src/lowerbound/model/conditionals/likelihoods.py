@@ -15,6 +15,9 @@ from lowerbound.model.distributions.tree import diagonal_normal, independent
 from lowerbound.model.networks.sequence import CausalTokens
 from lowerbound.model.spec import Context, Count, Fraction, Positive
 
+# Log variances of data: a density of real numbers is unbounded as sigma goes to 0, so sigma stays above 1e-3.
+LOGVAR_RANGE = (-14.0, 30.0)
+
 
 class Likelihood(Conditional):
     """A distribution of prepared data given features.
@@ -92,12 +95,8 @@ class LearnedGaussian(Likelihood):
     def forward(self, features: Features, context: Context | None) -> Distribution:
         assert self.features_shape is not None
         return diagonal_normal(
-            in_float(features), softly_bounded(self.raw_logvar, SIGMA_BOUND), len(self.features_shape)
+            in_float(features), softly_bounded(self.raw_logvar, *LOGVAR_RANGE), len(self.features_shape)
         )
-
-
-# A density of real numbers is unbounded as sigma goes to 0: log variances stay within (-20, 20).
-SIGMA_BOUND = 20.0
 
 
 class PixelGaussian(Likelihood):
@@ -115,7 +114,7 @@ class PixelGaussian(Likelihood):
 
     def forward(self, features: Features, context: Context | None) -> Distribution:
         mu, raw = in_float(features).chunk(2, dim=-self.event_ndim)
-        return diagonal_normal(mu, softly_bounded(raw, SIGMA_BOUND), self.event_ndim)
+        return diagonal_normal(mu, softly_bounded(raw, *LOGVAR_RANGE), self.event_ndim)
 
 
 class OptimalGaussian(Likelihood):

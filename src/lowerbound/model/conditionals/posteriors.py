@@ -9,7 +9,8 @@ from lowerbound.model.distributions.delta import Delta
 from lowerbound.model.distributions.tree import diagonal_normal
 from lowerbound.model.spec import Context
 
-LOGVAR_BOUND = 30.0
+# Log variances of latents: sigma from 3e-7, the deterministic limit, to 150, beyond which fp16 decoders overflow.
+LOGVAR_RANGE = (-30.0, 10.0)
 
 
 class Posterior(Conditional):
@@ -19,7 +20,7 @@ class Posterior(Conditional):
 class DiagonalGaussian(Posterior):
     """N(mu, diag(sigma^2)); features are mu and a raw log variance, stacked along the channel axis.
 
-    The log variance is bounded softly to (-30, 30), sigma to (3e-7, 3e6): wide enough for the deterministic limit.
+    The log variance is bounded softly to (-30, 10), sigma to (3e-7, 150): wide enough for the deterministic limit.
     Also the prior of a lower group in a hierarchy, where a network supplies the features.
     Kingma & Welling 2014, eq. 9.
 
@@ -34,7 +35,7 @@ class DiagonalGaussian(Posterior):
 
     def forward(self, features: Features, context: Context | None) -> Distribution:
         mu, raw = in_float(features).chunk(2, dim=-self.event_ndim)
-        return diagonal_normal(mu, softly_bounded(raw, LOGVAR_BOUND), self.event_ndim)
+        return diagonal_normal(mu, softly_bounded(raw, *LOGVAR_RANGE), self.event_ndim)
 
 
 class Deterministic(Posterior):

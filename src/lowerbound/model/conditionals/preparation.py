@@ -52,12 +52,12 @@ class Binary(Preparation):
         self.binarisation = binarisation
 
     def prepare(self, raw: Tensor, noise: Noise | None) -> Tensor:
-        intensity = raw.float() / self.maximum
+        intensity = _real(raw) / self.maximum
         if self.binarisation == "threshold":
-            return (intensity >= 0.5).float()
+            return (intensity >= 0.5).to(intensity.dtype)
         if noise is None:
             return intensity
-        return (noise.child("binarise").uniform(1, raw.shape[1:])[0] < intensity).float()
+        return (noise.child("binarise").uniform(1, raw.shape[1:])[0] < intensity).to(intensity.dtype)
 
     def restore(self, x: Tensor) -> Tensor:
         return x * self.maximum
@@ -86,7 +86,7 @@ class Continuous(Preparation):
         self.levels, self.size = data.levels, data.size
 
     def prepare(self, raw: Tensor, noise: Noise | None) -> Tensor:
-        x = raw if raw.dtype == torch.float64 else raw.float()
+        x = _real(raw)
         if self.levels is None:
             return x
         inside = 0.5 if noise is None else noise.child("dequantise").uniform(1, raw.shape[1:])[0]
@@ -121,3 +121,8 @@ class Tokens(Preparation):
     @property
     def log_jacobian(self) -> float:
         return 0.0
+
+
+def _real(raw: Tensor) -> Tensor:
+    """Raw rows as real numbers: double precision stays, all else is single."""
+    return raw if raw.dtype == torch.float64 else raw.float()

@@ -25,7 +25,7 @@ class Family(nn.Module, ABC):
         data: the facts about the data it was made for.
         latents: shape of each group of latents, top group first.
         preparation: from raw rows to x.
-        roles: submodules by the role that a player trains; "model" is everything and is not listed.
+        roles: parts by the role that a player trains; "model" is everything and is not listed.
     """
 
     data: DataSpec
@@ -61,9 +61,9 @@ class Family(nn.Module, ABC):
 
     def role_parameters(self, role: str) -> Iterator[tuple[str, nn.Parameter]]:
         """Named parameters of a role ("model" for all)."""
-        prefixes = None if role == "model" else tuple(f"{part}." for part in self.roles.get(role, ()))
+        parts = self.roles.get(role, ())
         for name, parameter in self.named_parameters():
-            if prefixes is None or name.startswith(prefixes):
+            if role == "model" or name.split(".")[0] in parts:
                 yield name, parameter
 
     def check(self, x: Tensor) -> None:

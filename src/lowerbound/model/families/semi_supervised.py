@@ -111,19 +111,19 @@ class SemiSupervised(Family):
         y = torch.arange(classes, device=x.device).repeat(samples)[:, None].expand(-1, rows)
         given = Context.labels(y.reshape(-1), classes)
         q_y, p_y = self._label(log_belief), self._label(torch.zeros(classes, device=x.device))
+        # The probability of a given label is no choice of q's.
         log_q = torch.where(context.present, 0.0, q_y.log_prob(y))
         every = x.expand(len(y), *x.shape).flatten(0, 1)
         h = apply(self.encoder, every, given).unflatten(0, (len(y), rows))
-        q_z, p_z = self.posterior(h, given), self.prior(None, context)
-        z, log_q_z = tree.draw(q_z, noise.child("z"), len(y))
-        g = apply(self.decoder, z.flatten(0, 1), given).unflatten(0, (len(y), rows))
+        latent = Latent.drawn(self.posterior(h, given), self.prior(None, context), noise.child("z"), len(y))
+        g = apply(self.decoder, latent.z.flatten(0, 1), given).unflatten(0, (len(y), rows))
         px = self.likelihood(g, given)
         wrong = torch.where(context.present, -(log_q_y * context.vector).sum(dim=-1), 0.0)
         return Evidence(
             x=x,
             context=context,
             distortion=-px.log_prob(x),
-            latents={"y": Latent(q_y, p_y, y, log_q), "z": Latent(q_z, p_z, z, log_q_z)},
+            latents={"y": Latent(q_y, p_y, y, log_q, p_y.log_prob(y)), "z": latent},
             penalties={"label": wrong.expand(len(y), -1)},
             px=px,
             anchor=g,

@@ -51,7 +51,8 @@ class Stack(Family):
         below = self.first.evidence(x, context, noise.child("first"))
         code = below.latents[self.group]
         above = self.second.evidence(self.second.preparation.prepare(code.z[0], None), context, noise.child("second"))
-        latents = {self.group: Latent(code.q, Flat(code.q.event_shape), code.z, code.log_q)}
+        flat = Flat(code.q.event_shape)
+        latents = {self.group: Latent(code.q, flat, code.z, code.log_q, flat.log_prob(code.z))}
         latents |= {f"second_{name}": latent for name, latent in above.latents.items()}
         return Evidence(
             x=x,

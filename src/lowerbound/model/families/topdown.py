@@ -86,7 +86,7 @@ class TopDown(Family):
         self.data, self.latents = data, latents
         self.encoders, self.groups = nn.ModuleList(encoders), nn.ModuleList(groups)
         self.decoder, self.likelihood = decoder, likelihood
-        self.start = nn.Parameter(torch.zeros(width))
+        self.start = nn.Parameter(torch.randn(width))
 
     @classmethod
     def assemble(
@@ -119,9 +119,8 @@ class TopDown(Family):
         latents = {}
         for name, group, h in self._levels(x, context):
             q, p = group.q(d, h, context), group.p(d, context)
-            z, log_q = tree.draw(q, noise.child(name), samples)
-            latents[name] = Latent(q, p, z, log_q)
-            d = group.next(d, z, context)
+            latents[name] = Latent.drawn(q, p, noise.child(name), samples)
+            d = group.next(d, latents[name].z, context)
         g = apply(self.decoder, d, context)
         px = self.likelihood(g, context)
         return Evidence(

@@ -88,14 +88,14 @@ class VAE(Family):
     def evidence(self, x: Tensor, context: Context | None, noise: Noise, samples: int = 1) -> Evidence:
         q = self.q(x, context)
         p = tree.attach(self.p(context), noise.child("prior"))
-        z, log_q = tree.draw(q, noise.child("z"), samples)
-        g = apply(self.decoder, z, context)
+        latent = Latent.drawn(q, p, noise.child("z"), samples)
+        g = apply(self.decoder, latent.z, context)
         px = self.likelihood(g, context)
         return Evidence(
             x=x,
             context=context,
             distortion=-px.log_prob(x),
-            latents={"z": Latent(q, p, z, log_q)},
+            latents={"z": latent},
             px=px,
             anchor=g,
             statistics={"likelihood": self.likelihood.statistics(px, x)},

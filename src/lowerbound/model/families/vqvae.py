@@ -91,7 +91,7 @@ class VQVAE(Family):
         found, h = self._quantize(x, context)
         rows = x.shape[0]
         q = Codes(self._grid(found.codes, rows), len(self.latents["codes"]))
-        z, log_q = tree.draw(q, noise.child("codes"), samples)
+        latent = Latent.drawn(q, self.prior(None, context), noise.child("codes"), samples)
         g = apply(self.decoder, self._unfold(found.vectors, h), context)
         px = self.likelihood(g, context)
         # The posterior is certain, so all samples are the same one.
@@ -101,7 +101,7 @@ class VQVAE(Family):
             x=x,
             context=context,
             distortion=-px.log_prob(x).expand(every),
-            latents={"codes": Latent(q, self.prior(None, context), z, log_q)},
+            latents={"codes": latent},
             penalties={"commitment": commitment.expand(every)},
             px=px,
             anchor=g.expand(samples, *g.shape),

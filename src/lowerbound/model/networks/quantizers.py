@@ -51,13 +51,13 @@ class EMAQuantizer(nn.Module):
 
     def forward(self, inputs: Tensor) -> Quantized:
         """Quantise (N, D)."""
-        h = inputs.float()
+        h = inputs.to(self.codebook.dtype)
         with torch.autocast(h.device.type, enabled=False):
             codes = self.nearest(h.detach())
         vectors = self.codebook[codes]
         size = self.codebook.shape[0]
         statistics = {
-            "counts": h.new_zeros(size).index_add(0, codes, h.new_ones(len(codes))),
+            "counts": h.new_zeros(size).index_add(0, codes, torch.ones_like(codes, dtype=h.dtype)),
             "sums": torch.zeros_like(self.codebook).index_add(0, codes, h.detach()),
         }
         commitment = (h - vectors.detach()).square().sum(dim=1)

@@ -94,12 +94,12 @@ class Balance(nn.Module):
         return ratio.sqrt().clamp(max=1e4)
 
     def measure(self, reconstruction: Tensor, adversarial: Tensor, anchor: Tensor) -> dict[str, Tensor]:
-        """The squared gradient norms of two losses at the anchor."""
+        """The squared gradient norms of two losses at the anchor, summed over rows (each loss is a mean over rows)."""
         both = {"reconstruction": reconstruction, "adversarial": adversarial}
         norms = {}
         for name, loss in both.items():
             (gradient,) = torch.autograd.grad(loss, anchor, retain_graph=True)
-            norms[name] = gradient.square().sum()
+            norms[name] = (gradient * gradient.shape[1]).square().sum()
         return norms
 
     def absorb(self, statistics: dict[str, Tensor]) -> None:

@@ -1,0 +1,42 @@
+"""Two processes equal one with the whole batch, for every objective."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+CHILD = Path(__file__).with_name("two_processes.py")
+
+
+def train_all(out: Path, world: int) -> dict[str, torch.Tensor]:
+    """Run the child program in `world` processes and return the weights it reached."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world), "OMP_NUM_THREADS": "1"}
+    children = [
+        subprocess.Popen([sys.executable, CHILD, out], env={**os.environ, **place, "RANK": str(rank)})
+        for rank in range(world)
+    ]
+    try:
+        assert [child.wait(timeout=300) for child in children] == [0] * world
+    finally:
+        for child in children:
+            child.kill()
+    return load_file(out)
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_with_the_whole_batch(tmp_path: Path) -> None:
+    alone, together = train_all(tmp_path / "one.safetensors", 1), train_all(tmp_path / "two.safetensors", 2)
+    assert alone.keys() == together.keys()
+    assert len({key.split("/")[0] for key in alone}) > 10
+    for key, value in alone.items():
+        assert torch.allclose(value, together[key], rtol=1e-5, atol=1e-5), key

@@ -1,0 +1,292 @@
+"""One table per kind of part: whoever adds a part adds a row, and all laws run over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Categorical, Distribution, Independent, MixtureSameFamily, Normal
+
+from lowerbound.model.build import build_model, build_objective
+from lowerbound.model.distributions.autoregressive import AutoregressiveTokens
+from lowerbound.model.distributions.codes import Codes
+from lowerbound.model.distributions.delta import Delta
+from lowerbound.model.distributions.diffusion import DiffusionDensity
+from lowerbound.model.distributions.tree import diagonal_normal, independent
+from lowerbound.model.families.family import Family
+from lowerbound.model.families.stack import Stack
+from lowerbound.model.networks import convolutional, mlp, sequence
+from lowerbound.model.networks.network import Network, Ports
+from lowerbound.model.objectives.objective import Objective
+from lowerbound.model.spec import Context, DataSpec
+from lowerbound.noise import generator
+
+ROWS = 6
+Table = dict[str, Any]
+
+DIGITS = DataSpec(event=(1, 8, 8), levels=17, examples=1000)
+LABELLED = DataSpec(event=(1, 8, 8), levels=17, context=3, examples=1000)
+POINTS = DataSpec(event=(2,), examples=1000)
+TEXT = DataSpec(event=(7,), levels=5, examples=1000)
+
+
+def raw_rows(data: DataSpec, rows: int = ROWS, seed: int = 0) -> Tensor:
+    """Rows as they might be stored."""
+    source = generator(seed)
+    if data.levels is None:
+        return torch.randn(rows, *data.event, generator=source)
+    return torch.randint(data.levels, (rows, *data.event), generator=source).to(torch.uint8)
+
+
+def context_rows(data: DataSpec, rows: int = ROWS) -> Context | None:
+    """Labels, absent in every third row."""
+    if not data.context:
+        return None
+    index = torch.arange(rows)
+    return Context.labels(index % data.context, data.context, index % 3 != 0)
+
+
+# ------------------------------------------------------------------------------------------------- distributions
+
+
+@dataclass(frozen=True)
+class DistributionRow:
+    """A density with batch shape (4,), or () if `shared`.
+
+    Attributes:
+        make: from a seed.
+        moments: whether draws have the moments that `mean` and `variance` say.
+        discrete: whether draws are integers or bits.
+        exact: whether `draw` returns its log-density.
+    """
+
+    make: Callable[[], Distribution]
+    shared: bool = False
+    moments: bool = False
+    discrete: bool = False
+    exact: bool = True
+
+
+def _normal(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=generator(1), dtype=torch.float64)
+
+
+def _tokens() -> AutoregressiveTokens:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = sequence.CausalTokens(3, 2, 4).double()
+    return AutoregressiveTokens(_normal(4, 2), network, 3)
+
+
+DISTRIBUTIONS: dict[str, DistributionRow] = {
+    "normal": DistributionRow(lambda: diagonal_normal(_normal(4, 3), _normal(4, 3), 1), moments=True),
+    "normal-image": DistributionRow(lambda: diagonal_normal(_normal(4, 2, 2), _normal(4, 2, 2), 2), moments=True),
+    "bernoulli": DistributionRow(
+        lambda: independent(Bernoulli(logits=_normal(4, 3), validate_args=False), 1), moments=True, discrete=True
+    ),
+    "categorical": DistributionRow(
+        lambda: independent(Categorical(logits=_normal(4, 3, 5), validate_args=False), 1), discrete=True
+    ),
+    "mixture": DistributionRow(
+        lambda: MixtureSameFamily(
+            Categorical(logits=_normal(5), validate_args=False),
+            diagonal_normal(_normal(5, 3), _normal(5, 3), 1),
+            validate_args=False,
+        ),
+        shared=True,
+        moments=True,
+    ),
+    "mixture-per-pixel": DistributionRow(
+        lambda: Independent(
+            MixtureSameFamily(
+                Categorical(logits=_normal(4, 3, 5), validate_args=False),
+                Normal(_normal(4, 3, 5), _normal(4, 3, 5).exp(), validate_args=False),
+                validate_args=False,
+            ),
+            1,
+            validate_args=False,
+        ),
+        moments=True,
+    ),
+    "codes": DistributionRow(lambda: Codes(torch.arange(8).reshape(4, 2), 1), discrete=True),
+    "delta": DistributionRow(lambda: Delta(_normal(4, 3), 1), exact=False),
+    "tokens": DistributionRow(_tokens, discrete=True),
+    "diffusion": DistributionRow(
+        lambda: DiffusionDensity(lambda x, t: 0.5 * x, torch.Size([3]), 10.0, -10.0, 5), shared=True, exact=False
+    ),
+}
+
+# ------------------------------------------------------------------------------------------------------ networks
+
+NETWORKS: dict[str, tuple[Callable[[Ports], Network], Ports]] = {
+    "mlp": (lambda p: mlp.MLP(p, widths=[8]), Ports((1, 4, 4), (3, 2))),
+    "mlp-context": (lambda p: mlp.MLP(p, widths=[8]), Ports((5,), (3,), 4)),
+    "mlp-linear": (lambda p: mlp.MLP(p, widths=[]), Ports((5,), (3,))),
+    "convolutional-down": (lambda p: convolutional.ConvolutionalDown(p, widths=[4, 8]), Ports((3, 9, 7), (5,))),
+    "convolutional-down-context": (
+        lambda p: convolutional.ConvolutionalDown(p, widths=[4]),
+        Ports((1, 8, 8), (2, 2, 2), 4),
+    ),
+    "convolutional-up": (lambda p: convolutional.ConvolutionalUp(p, widths=[8, 4]), Ports((5,), (3, 9, 7))),
+    "convolutional-up-context": (
+        lambda p: convolutional.ConvolutionalUp(p, widths=[8]),
+        Ports((2, 2, 2), (1, 8, 8), 4),
+    ),
+    "tokens": (lambda p: sequence.TokenEncoder(p, width=4), Ports((6,), (3,), 0, 5)),
+    "tokens-context": (lambda p: sequence.TokenEncoder(p, width=4), Ports((6,), (3,), 4, 5)),
+}
+
+# --------------------------------------------------------------------------------------------------- conditionals
+
+POSTERIORS: dict[str, Table] = {"gaussian": {"kind": "gaussian"}, "deterministic": {"kind": "deterministic"}}
+PRIORS: dict[str, tuple[Table, DataSpec]] = {
+    "standard": ({"kind": "standard"}, DIGITS),
+    "mixture": ({"kind": "mixture", "components": 3}, DIGITS),
+    "vamp": ({"kind": "vamp", "components": 3}, DIGITS),
+    "context": ({"kind": "context"}, LABELLED),
+    "diffusion": ({"kind": "diffusion", "steps": 5, "network": {"kind": "mlp", "widths": [8]}}, DIGITS),
+}
+LIKELIHOODS: dict[str, tuple[Table, DataSpec]] = {
+    "bernoulli": ({"kind": "bernoulli"}, DIGITS),
+    "bernoulli-threshold": ({"kind": "bernoulli", "binarisation": "threshold"}, DIGITS),
+    "gaussian-fixed": ({"kind": "gaussian-fixed", "sigma": 0.3}, POINTS),
+    "gaussian": ({"kind": "gaussian"}, POINTS),
+    "gaussian-channel": ({"kind": "gaussian", "per": "channel"}, POINTS),
+    "gaussian-pixel": ({"kind": "gaussian-pixel"}, POINTS),
+    "gaussian-optimal": ({"kind": "gaussian-optimal"}, POINTS),
+    "gaussian-images": ({"kind": "gaussian"}, DIGITS),
+    "tokens": ({"kind": "tokens", "features": 4, "width": 4}, TEXT),
+}
+
+# -------------------------------------------------------------------------------------------------------- families
+
+SMALL = {"encoder": {"kind": "mlp", "widths": [16]}, "decoder": {"kind": "mlp", "widths": [16]}}
+
+
+@dataclass(frozen=True)
+class FamilyRow:
+    """A model of some data.
+
+    Attributes:
+        table: the recipe's `model`.
+        data: what it is a model of.
+        bound: whether its evidence has exact densities, so that it has an importance bound.
+        codes: whether it can encode and decode.
+        stacked: the first stage's table, where the model is the second.
+    """
+
+    table: Table
+    data: DataSpec
+    bound: bool = True
+    codes: bool = True
+    stacked: Table | None = None
+
+    def make(self) -> Family:
+        if self.stacked is None:
+            return build_model(self.table, self.data, 0)
+        first = build_model(self.stacked, self.data, 0)
+        shape = next(iter(first.latents.values()))
+        return Stack(first, build_model(self.table, DataSpec(shape, None, 0, self.data.examples), 0))
+
+
+FAMILIES: dict[str, FamilyRow] = {
+    "vae": FamilyRow({"kind": "vae", "latent": 4, **SMALL}, DIGITS),
+    "vae-convolutional": FamilyRow(
+        {
+            "kind": "vae",
+            "latent": [2, 2, 2],
+            "encoder": {"kind": "convolutional-down", "widths": [4, 8]},
+            "decoder": {"kind": "convolutional-up", "widths": [8, 4]},
+            "likelihood": {"kind": "gaussian-optimal"},
+        },
+        DIGITS,
+    ),
+    "vae-mixture": FamilyRow({"kind": "vae", "latent": 4, "prior": {"kind": "mixture"}, **SMALL}, DIGITS),
+    "vae-vamp": FamilyRow({"kind": "vae", "latent": 4, "prior": {"kind": "vamp", "components": 3}, **SMALL}, DIGITS),
+    "vae-diffusion-prior": FamilyRow(
+        {"kind": "vae", "latent": 4, "prior": PRIORS["diffusion"][0], **SMALL}, DIGITS, bound=False
+    ),
+    "vae-pixel-gaussian": FamilyRow(
+        {"kind": "vae", "latent": 2, "likelihood": {"kind": "gaussian-pixel"}, **SMALL}, POINTS
+    ),
+    "conditional": FamilyRow({"kind": "vae", "latent": 4, "prior": {"kind": "context"}, **SMALL}, LABELLED),
+    "text": FamilyRow(
+        {
+            "kind": "vae",
+            "latent": 4,
+            "encoder": {"kind": "tokens", "width": 8},
+            "decoder": {"kind": "mlp", "widths": [8]},
+            "likelihood": {"kind": "tokens", "features": 8, "width": 8},
+        },
+        TEXT,
+    ),
+    "top-down": FamilyRow(
+        {
+            "kind": "top-down",
+            "latents": [2, 3],
+            "width": 8,
+            "encoder": {"kind": "mlp", "widths": [8]},
+            "network": {"kind": "mlp", "widths": [8]},
+            "decoder": {"kind": "mlp", "widths": [8]},
+        },
+        DIGITS,
+    ),
+    "vq-vae": FamilyRow({"kind": "vq-vae", "positions": [2, 2], "size": 8, "dimension": 4, **SMALL}, DIGITS),
+    "semi-supervised": FamilyRow(
+        {"kind": "semi-supervised", "latent": 4, "classifier": {"kind": "mlp", "widths": [8]}, **SMALL}, LABELLED
+    ),
+    "density-mixture": FamilyRow({"kind": "density", "density": {"kind": "mixture"}}, POINTS, codes=False),
+    "density-diffusion": FamilyRow(
+        {"kind": "density", "density": PRIORS["diffusion"][0]}, POINTS, bound=False, codes=False
+    ),
+    "stack": FamilyRow(
+        {"kind": "density", "density": PRIORS["diffusion"][0]},
+        DIGITS,
+        bound=False,
+        stacked={"kind": "vae", "latent": 4, **SMALL},
+    ),
+    "stack-of-vaes": FamilyRow(
+        {"kind": "vae", "latent": 2, "likelihood": {"kind": "gaussian"}, **SMALL},
+        DIGITS,
+        stacked={"kind": "vae", "latent": 4, **SMALL},
+    ),
+}
+
+# ------------------------------------------------------------------------------------------------------ objectives
+
+
+@dataclass(frozen=True)
+class ObjectiveRow:
+    """An objective and a family that it trains."""
+
+    table: Table
+    family: str = "vae"
+    settings: Table = field(default_factory=dict)
+
+    def make(self, model: Family) -> Objective:
+        return build_objective(self.table, model, 0)
+
+
+CRITIC = {"kind": "mlp", "widths": [8], "activation": "leaky_relu"}
+
+OBJECTIVES: dict[str, ObjectiveRow] = {
+    "elbo": ObjectiveRow({"kind": "elbo"}),
+    "elbo-warm-up": ObjectiveRow({"kind": "elbo", "beta": {"kind": "linear", "start": 0.1, "steps": 4}}),
+    "elbo-vq": ObjectiveRow({"kind": "elbo", "penalties": {"commitment": 0.25}}, "vq-vae"),
+    "elbo-optimal-sigma": ObjectiveRow({"kind": "elbo"}, "vae-convolutional"),
+    "elbo-semi-supervised": ObjectiveRow({"kind": "elbo"}, "semi-supervised"),
+    "elbo-text": ObjectiveRow({"kind": "elbo"}, "text"),
+    "elbo-top-down": ObjectiveRow({"kind": "elbo"}, "top-down"),
+    "elbo-conditional": ObjectiveRow({"kind": "elbo"}, "conditional"),
+    "elbo-diffusion": ObjectiveRow({"kind": "elbo"}, "density-diffusion"),
+    "importance": ObjectiveRow({"kind": "importance", "samples": 5}),
+    "importance-vamp": ObjectiveRow({"kind": "importance", "samples": 5}, "vae-vamp"),
+    "doubly-reparameterised": ObjectiveRow({"kind": "doubly-reparameterised", "samples": 5}),
+    "total-correlation": ObjectiveRow({"kind": "total-correlation", "beta": 4.0}),
+    "geco": ObjectiveRow({"kind": "geco", "target": 30.0}),
+    "adversarial-prior": ObjectiveRow({"kind": "adversarial-prior", "critic": CRITIC}, "vae-mixture"),
+    "vae-gan": ObjectiveRow({"kind": "vae-gan", "critic": CRITIC}),
+}
