@@ -16,7 +16,6 @@ from lowerbound.app.cli.main import main
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
     """`lowerbound ARGUMENTS` in this process."""
     monkeypatch.delenv("LOWERBOUND_DATA", raising=False)
-    monkeypatch.delenv("LOWERBOUND_DEBUG", raising=False)
 
     def run(*arguments: object) -> Result:
         monkeypatch.setattr(sys, "argv", ["lowerbound", *map(str, arguments)])

@@ -176,17 +176,21 @@ def _read_picture(path: Path, spec: DataSpec) -> Tensor:
 def _load_array(path: Path) -> NDArray[np.generic] | dict[str, NDArray[np.generic]]:
     """An array, or several by name; nothing in the file is executed."""
     try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        with found:
-            return {name: found[name] for name in found.files}
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                return found
+            arrays = {name: found[name] for name in found.files}
     except FileNotFoundError:
         raise DataError(f"{path} does not exist.") from None
     except (ValueError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         # NumPy's own words would advise to load pickles.
         reason = "it holds objects, or is something else" if "pickle" in str(error) else str(error)
         raise DataError(f"{path} is no whole .npy or .npz file of numbers ({reason}); write it again.") from None
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise DataError(f"{path} holds `{name}`, which is no array; write it again.")
+    return arrays
 
 
 def _save_array(path: Path, array: NDArray[np.generic]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import traceback
 from typing import Annotated, Any, NoReturn
@@ -18,6 +17,15 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="Override a setting
 console = Console(highlight=False, soft_wrap=True)
 
 
+_tracebacks = False
+
+
+def show_tracebacks(yes: bool) -> None:
+    """Whether `fail` shows the traceback."""
+    global _tracebacks
+    _tracebacks = yes
+
+
 def say(text: str) -> None:
     """Print for a person."""
     console.print(text, markup=False)
@@ -30,7 +38,7 @@ def print_json(value: Any) -> None:
 
 def fail(error: BaseException, code: int, message: str | None = None) -> NoReturn:
     """Print one sentence and exit; with --debug the traceback before it."""
-    if os.environ.get("LOWERBOUND_DEBUG"):
+    if _tracebacks:
         traceback.print_exception(error)
     sys.stderr.write(f"error: {message or error}\n")
     raise SystemExit(code)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import lowerbound
-from lowerbound.app.cli.console import Device, Json
+from lowerbound.app.cli.console import Device, Json, print_json, say
 from lowerbound.app.cli.reconstruct import Count, DataDir, Input, Split
 from lowerbound.app.cli.sample import Label, tell
 from lowerbound.errors import UsageError
@@ -42,4 +42,10 @@ def encode(
     batch = lowerbound.load_rows(lowerbound.Run(run), input_, split, count, data_dir, label)
     latents = lowerbound.encode(model, batch.raw, batch.context)
     lowerbound.write_latents(out, latents)
-    tell(out, list(next(iter(latents.values())).shape), json_)
+    shapes = {name: list(z.shape) for name, z in latents.items()}
+    if len(shapes) == 1:
+        tell(out, next(iter(shapes.values())), json_)
+    elif json_:
+        print_json({"out": str(out), "shapes": shapes})
+    else:
+        say(f"wrote {out}: {', '.join(f'{name} of shape {shape}' for name, shape in shapes.items())}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from lowerbound.app.cli import (
     sample,
     train,
 )
-from lowerbound.app.cli.console import fail
+from lowerbound.app.cli.console import fail, show_tracebacks
 from lowerbound.errors import LowerboundError
 
 app = typer.Typer(
@@ -55,8 +54,7 @@ def options(
     if version:
         print(__version__)  # noqa: T201
         raise typer.Exit
-    if debug:
-        os.environ["LOWERBOUND_DEBUG"] = "1"
+    show_tracebacks(debug)
 
 
 def main() -> None:

@@ -33,8 +33,9 @@ def mnist(data_dir: Path | None, *, context: ContextKind = "none", labelled: Cou
     test = _pair(folder, "t10k")
     if len(images) <= VALIDATION or images.shape[1:] != test[0].shape[1:]:
         raise DataError(
-            f"{folder} has training images of shape {list(images.shape)} and test images of shape "
-            f"{list(test[0].shape)}; there must be more than {VALIDATION:,} of the first, and of one size: fetch them."
+            f"{folder} has training images of shape {list(images[:, 0].shape)} and test images of shape "
+            f"{list(test[0][:, 0].shape)}; there must be more than {VALIDATION:,} of the first, "
+            "and all of one size: fetch them again."
         )
     splits = {
         "train": (images[:-VALIDATION], labels[:-VALIDATION]),
