@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 import lowerbound
@@ -83,7 +84,12 @@ class Run:
     def data_spec(self) -> DataSpec:
         """The facts of the data it was trained on."""
         table = self._recipe_table()[1]
-        return DataSpec(**{**table, "event": tuple(table["event"])})
+        try:
+            return TypeAdapter(DataSpec).validate_python(table)
+        except ValidationError:
+            raise TamperedError(
+                f"{self.recipe_path} has facts of its data that are none; restore it, or train the run again."
+            ) from None
 
     def model(self, model: Family | None = None) -> Family:
         """The trained model, in evaluation mode.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -18,6 +18,26 @@ Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
+ColumnKind = Literal["real", "category", "count", "binary"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table; a value that is missing is NaN in every kind.
+
+    Attributes:
+        name: as in the file.
+        kind: "real" numbers; "category", integers 0 ... categories - 1; "count", integers from 0; "binary", 0 or 1.
+        categories: how many there are, 0 unless the kind is "category".
+        labels: what the integers stand for in the file ("category", "binary"); empty where they stand for themselves.
+    """
+
+    name: str
+    kind: ColumnKind
+    categories: int = 0
+    labels: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class DataSpec:
     """The facts about a data set that shape a model; saved with it.
@@ -28,12 +48,16 @@ class DataSpec:
             None for real numbers.
         context: size of the context vector, 0 where there is none.
         examples: rows in the training set (estimators of the aggregate posterior need it).
+        columns: of a table, one for each value of a row (D,); empty for other data.
+        vocabulary: what each token stands for, where tokens are text; the first is the padding. Empty for other data.
     """
 
     event: Shape
     levels: int | None = None
     context: int = 0
     examples: int = 1
+    columns: tuple[Column, ...] = ()
+    vocabulary: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
