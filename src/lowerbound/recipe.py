@@ -48,7 +48,6 @@ class Training(_Record):
         accumulate: micro-batches per batch and process.
         precision: of networks; densities stay in fp32.
         compile: compile the networks.
-        keep: weights to keep: "last".
         journal_every: steps between rows of the journal.
         checkpoint_every: steps between checkpoints.
         checkpoints: how many of them are retained.
@@ -202,7 +201,8 @@ def _fields(record: type[BaseModel]) -> list[str]:
 def shipped() -> dict[str, Path]:
     """The recipes that come with the package, by name."""
     folder = resources.files("lowerbound") / "recipes"
-    return {Path(str(f)).stem: Path(str(f)) for f in sorted(folder.iterdir(), key=str) if str(f).endswith(".toml")}
+    paths = [Path(str(file)) for file in folder.iterdir()]
+    return {path.stem: path for path in sorted(paths, key=lambda path: path.stem) if path.suffix == ".toml"}
 
 
 def read_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +59,7 @@ def export_onnx(model: Family, folder: Path) -> tuple[Path, Path]:
     for name, module, inputs in (("encode", encode, (raw,)), ("decode", decode, codes)):
         path = folder / f"{name}.onnx"
         rows = torch.export.Dim("rows", min=1)
-        sizes: object = tuple({0: rows} for _ in inputs)
+        sizes: tuple[Any, ...] = tuple({0: rows} for _ in inputs)
         program = torch.onnx.export(
             module, inputs, dynamic_shapes=sizes if name == "encode" else (sizes,), dynamo=True, verbose=False
         )
