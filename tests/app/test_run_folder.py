@@ -55,11 +55,12 @@ def test_a_folder_that_is_not_empty_is_left_alone(cli: Cli, own: Path) -> None:
 
 
 def test_a_finished_run_is_not_trained_again(cli: Cli, own: Path) -> None:
-    before = content(own)
+    before, times = content(own), {path: path.stat().st_mtime_ns for path in own.glob("[!.]*")}
     result = cli("train", "gmm2d", *SMALL, "--out", own, "--resume", "--json")
     assert result.code == 0, result
     assert json.loads(result.out)["finished"] is True
     assert content(own) == before
+    assert times == {path: path.stat().st_mtime_ns for path in own.glob("[!.]*")}, "no file was written again"
 
 
 def test_another_recipe_is_refused_with_the_difference(cli: Cli, own: Path) -> None:
