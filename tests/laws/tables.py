@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, MixtureSameFamily, Normal
 
+from lowerbound.kinds import Part
 from lowerbound.model.build import build_model, build_objective
 from lowerbound.model.distributions.autoregressive import AutoregressiveTokens
 from lowerbound.model.distributions.codes import Codes
@@ -18,7 +19,7 @@ from lowerbound.model.distributions.diffusion import DiffusionDensity
 from lowerbound.model.distributions.tree import diagonal_normal, independent
 from lowerbound.model.families.family import Family
 from lowerbound.model.families.stack import Stack
-from lowerbound.model.networks import convolutional, mlp, sequence
+from lowerbound.model.networks import attention, convolutional, masking, mlp, residual, sequence
 from lowerbound.model.networks.network import Network, Ports
 from lowerbound.model.objectives.objective import Objective
 from lowerbound.model.spec import Context, DataSpec
@@ -134,6 +135,32 @@ NETWORKS: dict[str, tuple[Callable[[Ports], Network], Ports]] = {
     "convolutional-up-context": (
         lambda p: convolutional.ConvolutionalUp(p, widths=[8]),
         Ports((2, 2, 2), (1, 8, 8), 4),
+    ),
+    "mlp-dropout": (lambda p: mlp.MLP(p, widths=[8, 8], dropout=0.5), Ports((5,), (3,))),
+    "residual": (lambda p: residual.ResidualMLP(p, width=8, depth=2), Ports((1, 4, 4), (3, 2))),
+    "residual-context": (lambda p: residual.ResidualMLP(p, width=8, dropout=0.5), Ports((5,), (3,), 4)),
+    "skip-mlp": (lambda p: residual.SkipMLP(p, widths=[8, 6]), Ports((5,), (3, 2))),
+    "skip-mlp-context": (lambda p: residual.SkipMLP(p, widths=[8, 8], dropout=0.5), Ports((5,), (3,), 4)),
+    "residual-down": (lambda p: residual.ResidualDown(p, widths=[4, 6, 8]), Ports((3, 9, 7), (5,))),
+    "residual-down-context": (lambda p: residual.ResidualDown(p, widths=[4]), Ports((1, 8, 8), (2, 2, 2), 4)),
+    "residual-up": (lambda p: residual.ResidualUp(p, widths=[8, 6, 4], depth=2), Ports((5,), (3, 9, 7))),
+    "residual-up-context": (
+        lambda p: residual.ResidualUp(p, widths=[8, 4], dropout=0.5),
+        Ports((2, 2, 2), (1, 8, 8), 4),
+    ),
+    "attention-down": (lambda p: attention.AttentionDown(p, width=8, heads=2), Ports((3, 8, 4), (5,))),
+    "attention-down-context": (lambda p: attention.AttentionDown(p, width=8), Ports((1, 8, 8), (2, 2, 2), 4)),
+    "attention-down-tokens": (lambda p: attention.AttentionDown(p, width=8), Ports((6,), (3,), 0, 5)),
+    "attention-up": (lambda p: attention.AttentionUp(p, width=8, heads=2), Ports((5,), (3, 8, 4))),
+    "attention-up-context": (lambda p: attention.AttentionUp(p, width=8), Ports((2, 2, 2), (1, 8, 8), 4)),
+    "masking-context": (lambda p: masking.Masking(p, network=Part(mlp.MLP, widths=[8])), Ports((5,), (3,), 4)),
+    "convolutional-down-dropout": (
+        lambda p: convolutional.ConvolutionalDown(p, widths=[4, 8], dropout=0.5),
+        Ports((3, 9, 7), (5,)),
+    ),
+    "convolutional-up-dropout": (
+        lambda p: convolutional.ConvolutionalUp(p, widths=[8, 4], dropout=0.5),
+        Ports((5,), (3, 9, 7)),
     ),
     "tokens": (lambda p: sequence.TokenEncoder(p, width=4), Ports((6,), (3,), 0, 5)),
     "tokens-context": (lambda p: sequence.TokenEncoder(p, width=4), Ports((6,), (3,), 4, 5)),

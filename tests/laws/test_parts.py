@@ -39,7 +39,7 @@ def features_of(part: Conditional, rows: int = ROWS, scale: float = 1.0) -> torc
 @pytest.mark.parametrize("name", NETWORKS)
 def test_network_maps_its_input_shape_to_its_output_shape(name: str) -> None:
     maker, ports = NETWORKS[name]
-    network = maker(ports)
+    network = maker(ports).eval()
     inputs = _inputs(ports, 5)
     context = torch.randn(5, ports.context) if ports.context else None
     output = network(inputs, context)
@@ -51,7 +51,7 @@ def test_network_maps_its_input_shape_to_its_output_shape(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_network_gradient_reaches_every_parameter(name: str) -> None:
     maker, ports = NETWORKS[name]
-    network = maker(ports)
+    network = maker(ports).eval()
     context = torch.randn(5, ports.context) if ports.context else None
     network(_inputs(ports, 5), context).square().sum().backward()
     for parameter_name, parameter in network.named_parameters():
@@ -62,9 +62,21 @@ def test_network_gradient_reaches_every_parameter(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in NETWORKS if "context" in name])
 def test_network_output_depends_on_the_context(name: str) -> None:
     maker, ports = NETWORKS[name]
-    network, inputs = maker(ports), _inputs(ports, 5)
+    network, inputs = maker(ports).eval(), _inputs(ports, 5)
     one, other = (network(inputs, torch.full((5, ports.context), value)) for value in (0.0, 1.0))
     assert not torch.allclose(one, other)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_are_random_in_training_only_where_they_drop_something(name: str) -> None:
+    maker, ports = NETWORKS[name]
+    network, inputs = maker(ports), _inputs(ports, 5)
+    context = torch.randn(5, ports.context) if ports.context else None
+    drops = any(getattr(module, "p", 0) or getattr(module, "rate", 0) for module in network.modules())
+    one, other = network(inputs, context), network(inputs, context)
+    assert torch.equal(one, other) == (not drops)
+    network.eval()
+    assert torch.equal(network(inputs, context), network(inputs, context))
 
 
 def _inputs(ports: Ports, rows: int) -> torch.Tensor:

@@ -19,7 +19,7 @@ from lowerbound.model.families.semi_supervised import SemiSupervised
 from lowerbound.model.families.topdown import TopDown
 from lowerbound.model.families.vae import VAE
 from lowerbound.model.families.vqvae import VQVAE
-from lowerbound.model.networks import convolutional, mlp, network, sequence
+from lowerbound.model.networks import attention, convolutional, masking, mlp, network, residual, sequence
 from lowerbound.model.objectives import (
     adversarial,
     controllers,
@@ -54,6 +54,13 @@ PARTS: Groups = {
         "convolutional-down": convolutional.ConvolutionalDown,
         "convolutional-up": convolutional.ConvolutionalUp,
         "tokens": sequence.TokenEncoder,
+        "residual": residual.ResidualMLP,
+        "skip-mlp": residual.SkipMLP,
+        "residual-down": residual.ResidualDown,
+        "residual-up": residual.ResidualUp,
+        "attention-down": attention.AttentionDown,
+        "attention-up": attention.AttentionUp,
+        "masking": masking.Masking,
     },
     posteriors.Posterior: {
         "gaussian": posteriors.DiagonalGaussian,

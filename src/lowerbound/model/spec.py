@@ -16,6 +16,7 @@ Shape = tuple[int, ...]
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 ColumnKind = Literal["real", "category", "count", "binary"]

@@ -9,11 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from lowerbound.errors import ShapeError
-from lowerbound.model.networks.network import ACTIVATIONS, Activation, Network, Ports, with_context
-from lowerbound.model.spec import Shape
+from lowerbound.model.networks.network import (
+    ACTIVATIONS,
+    Activation,
+    Network,
+    Ports,
+    dropped_channels,
+    with_context,
+)
+from lowerbound.model.spec import Shape, Share
 
 
-def _image(shape: Shape, what: str) -> tuple[int, int, int]:
+def image_shape(shape: Shape, what: str) -> tuple[int, int, int]:
+    """Channels, height and width of an image; refuses other shapes."""
     if len(shape) != 3:
         raise ShapeError(
             f"a convolutional network needs an image (channels, height, width) as its {what}, and was given "
@@ -22,7 +30,8 @@ def _image(shape: Shape, what: str) -> tuple[int, int, int]:
     return shape[0], shape[1], shape[2]
 
 
-def _halved(size: int, times: int) -> int:
+def halved(size: int, times: int) -> int:
+    """A length after it was halved some times, rounded up each time."""
     for _ in range(times):
         size = math.ceil(size / 2)
     return size
@@ -35,17 +44,21 @@ class ConvolutionalDown(Network):
         ports: from an image (C, H, W) to any shape.
         widths: channels after each halving.
         activation: after each convolution.
+        dropout: share of whole channels that are set to 0 in training.
     """
 
-    def __init__(self, ports: Ports, *, widths: Sequence[int] = (32, 64), activation: Activation = "silu") -> None:
+    def __init__(
+        self, ports: Ports, *, widths: Sequence[int] = (32, 64), activation: Activation = "silu", dropout: Share = 0.0
+    ) -> None:
         super().__init__(ports)
-        channels, height, width = _image(ports.inputs, "input")
+        channels, height, width = image_shape(ports.inputs, "input")
         sizes = [channels + ports.context, *widths]
         layers: list[nn.Module] = []
         for before, after in zip(sizes[:-1], sizes[1:], strict=True):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), ACTIVATIONS[activation]()]
+            layers += dropped_channels(dropout)
         self.layers = nn.Sequential(*layers)
-        flat = sizes[-1] * _halved(height, len(widths)) * _halved(width, len(widths))
+        flat = sizes[-1] * halved(height, len(widths)) * halved(width, len(widths))
         self.head = nn.Linear(flat, math.prod(ports.outputs))
 
     def forward(self, inputs: Tensor, context: Tensor | None) -> Tensor:
@@ -63,18 +76,21 @@ class ConvolutionalUp(Network):
         ports: from any shape to an image (C, H, W).
         widths: channels, one per doubling, smallest image first.
         activation: after each convolution but the last.
+        dropout: share of whole channels that are set to 0 in training.
     """
 
-    def __init__(self, ports: Ports, *, widths: Sequence[int] = (64, 32), activation: Activation = "silu") -> None:
+    def __init__(
+        self, ports: Ports, *, widths: Sequence[int] = (64, 32), activation: Activation = "silu", dropout: Share = 0.0
+    ) -> None:
         super().__init__(ports)
-        channels, height, width = _image(ports.outputs, "output")
+        channels, height, width = image_shape(ports.outputs, "output")
         steps = len(widths)
-        self.sizes = [(_halved(height, k), _halved(width, k)) for k in range(steps, -1, -1)]
+        self.sizes = [(halved(height, k), halved(width, k)) for k in range(steps, -1, -1)]
         self.start = (widths[0], *self.sizes[0])
         self.stem = nn.Linear(math.prod(ports.inputs) + ports.context, math.prod(self.start))
         after = [*widths[1:], channels]
         self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths, after, strict=True))
-        self.activation = ACTIVATIONS[activation]()
+        self.activation = nn.Sequential(ACTIVATIONS[activation](), *dropped_channels(dropout))
 
     def forward(self, inputs: Tensor, context: Tensor | None) -> Tensor:
         hidden: Tensor = self.stem(with_context(inputs.flatten(1), context)).unflatten(1, self.start)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from lowerbound.model.networks.network import ACTIVATIONS, Activation, Network, Ports, with_context
+from lowerbound.model.networks.network import ACTIVATIONS, Activation, Network, Ports, dropped, with_context
+from lowerbound.model.spec import Share
 
 
 class MLP(Network):
@@ -17,15 +18,23 @@ class MLP(Network):
         ports: shapes to connect.
         widths: units of the hidden layers.
         activation: between layers.
+        dropout: share of hidden units that are set to 0 in training (Srivastava et al. 2014).
     """
 
-    def __init__(self, ports: Ports, *, widths: Sequence[int] = (256, 256), activation: Activation = "silu") -> None:
+    def __init__(
+        self,
+        ports: Ports,
+        *,
+        widths: Sequence[int] = (256, 256),
+        activation: Activation = "silu",
+        dropout: Share = 0.0,
+    ) -> None:
         super().__init__(ports)
-        sizes = [math.prod(ports.inputs) + ports.context, *widths, math.prod(ports.outputs)]
+        sizes = [math.prod(ports.inputs) + ports.context, *widths]
         layers: list[nn.Module] = []
         for before, after in zip(sizes[:-1], sizes[1:], strict=True):
-            layers += [nn.Linear(before, after), ACTIVATIONS[activation]()]
-        self.layers = nn.Sequential(*layers[:-1])
+            layers += [nn.Linear(before, after), ACTIVATIONS[activation](), *dropped(dropout)]
+        self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], math.prod(ports.outputs)))
 
     def forward(self, inputs: Tensor, context: Tensor | None) -> Tensor:
         hidden: Tensor = self.layers(with_context(inputs.flatten(1), context))

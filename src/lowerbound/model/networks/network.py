@@ -62,3 +62,13 @@ def with_context(hidden: Tensor, context: Tensor | None) -> Tensor:
         return hidden
     planes = context.to(hidden.dtype).reshape(*context.shape, *(1,) * (hidden.ndim - 2))
     return torch.cat([hidden, planes.expand(*context.shape, *hidden.shape[2:])], dim=1)
+
+
+def dropped(rate: float) -> list[nn.Module]:
+    """A layer that sets a share of units to 0 in training, or no layer for a rate of 0."""
+    return [nn.Dropout(rate)] if rate else []
+
+
+def dropped_channels(rate: float) -> list[nn.Module]:
+    """A layer that sets a share of whole channels to 0 in training (Tompson et al. 2015), or none for a rate of 0."""
+    return [nn.Dropout2d(rate)] if rate else []
