@@ -16,7 +16,7 @@ from pydantic import BaseModel
 import lowerbound
 from lowerbound.app.cli.main import app
 from lowerbound.kinds import Part, settings_of
-from lowerbound.lab.data.load import DATA
+from lowerbound.lab.data.load import DATA, DATA_PARTS
 from lowerbound.model.build import FAMILIES, OBJECTIVES, PARTS
 from lowerbound.recipe import Evaluation, Recipe, Training, read_recipe, shipped
 
@@ -92,7 +92,7 @@ def _records() -> Iterator[str]:
 
 def _kinds() -> Iterator[str]:
     groups: dict[str, Mapping[str, Callable[..., Any]]] = {"data": DATA, "model": FAMILIES, "objective": OBJECTIVES}
-    for key, kinds in PARTS.items():
+    for key, kinds in {**PARTS, **DATA_PARTS}.items():
         groups[key.__name__.lower() if inspect.isclass(key) else "schedule"] = kinds
     for group, kinds in groups.items():
         yield f"### {group}\n"
@@ -188,7 +188,9 @@ def _told(thing: Any) -> dict[str, str]:
 def _default(value: Any) -> str:
     """A default as a recipe would write it."""
     if isinstance(value, Part):
-        kind = next(kind for kinds in PARTS.values() for kind, make in kinds.items() if make is value.make)
+        kind = next(
+            kind for kinds in (PARTS | DATA_PARTS).values() for kind, make in kinds.items() if make is value.make
+        )
         return _plain({"kind": kind, **value.settings})
     return _plain(value(0)) if callable(value) else _plain(value)  # a schedule is shown by its first value
 

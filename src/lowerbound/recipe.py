@@ -42,12 +42,21 @@ class Training(_Record):
         learning_rate: for every role that `learning_rates` does not name.
         learning_rates: by role: encoder, decoder, prior, critic.
         warmup_steps: steps over which learning rates rise linearly from 0.
+        schedule: of learning rates after the warm-up: constant, or half a cosine down to `final_rate`.
+        final_rate: share of the learning rates at the end of the cosine.
         betas, weight_decay: the optimiser's.
         clip: largest norm of a player's gradient; larger ones are scaled down to it. None: no limit.
+        spike: skip a step whose gradient norm is above so many times the recent median. None: never.
         ema: decay of the moving average of the weights, which is what is kept; 0: none.
         accumulate: micro-batches per batch and process.
         precision: of networks; densities stay in fp32.
         compile: compile the networks.
+        checkpoint_activations: keep no activations inside networks, compute them again for the gradient.
+        context_dropout: share of the rows whose context is hidden in training (0.1 for guidance).
+        augment: changes of raw training images, each a table with a `kind`: flip, shift.
+        validate_every: steps between judgements on the validation rows. None: never.
+        keep: which weights are kept: the last, or the best by the validation bound.
+        patience: judgements in a row without a better one after which training ends. None: it never does.
         journal_every: steps between rows of the journal.
         checkpoint_every: steps between checkpoints.
         checkpoints: how many of them are retained.
@@ -60,13 +69,22 @@ class Training(_Record):
     learning_rate: Rate = 1e-3
     learning_rates: dict[Literal["encoder", "decoder", "prior", "critic"], Rate] = {}
     warmup_steps: int = Field(default=0, ge=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    final_rate: float = Field(default=0.0, ge=0, le=1)
     betas: list[Decay] = Field(default=[0.9, 0.999], min_length=2, max_length=2)
     weight_decay: float = Field(default=0.0, ge=0)
     clip: float | None = Field(default=None, gt=0)
+    spike: float | None = Field(default=None, gt=1)
     ema: Decay = 0.0
     accumulate: int = Field(default=1, gt=0)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
+    checkpoint_activations: bool = False
+    context_dropout: float = Field(default=0.0, ge=0, le=1)
+    augment: list[Table] = []
+    validate_every: int | None = Field(default=None, gt=0)
+    keep: Literal["last", "best"] = "last"
+    patience: int | None = Field(default=None, gt=0)
     journal_every: int = Field(default=10, gt=0)
     checkpoint_every: int = Field(default=500, gt=0)
     checkpoints: int = Field(default=2, gt=0)
@@ -76,6 +94,12 @@ class Training(_Record):
         if (self.steps is None) == (self.epochs is None):
             given = "neither is given" if self.steps is None else "both are given"
             raise ValueError(f"give exactly one of `steps` and `epochs`; {given}")
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_choose_by(self) -> Training:
+        if self.validate_every is None and (self.keep == "best" or self.patience is not None):
+            raise ValueError('`keep = "best"` and `patience` choose by the validation bound: give `validate_every`')
         return self
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import lowerbound
 from lowerbound.app.cli.main import COMMANDS
 from lowerbound.kinds import settings_of
-from lowerbound.lab.data.load import DATA
+from lowerbound.lab.data.load import DATA, DATA_PARTS
 from lowerbound.model.build import FAMILIES, OBJECTIVES, PARTS
 from lowerbound.recipe import Evaluation, Recipe, Training, shipped
 
@@ -50,7 +50,7 @@ def test_every_name_is_documented() -> None:
     records = {"": Recipe, "training.": Training, "evaluation.": Evaluation}
     names = [*lowerbound.__all__, *shipped(), *(f"lowerbound {command}" for command in COMMANDS)]
     names += [f"{prefix}{field}" for prefix, record in records.items() for field in record.model_fields]
-    groups = [DATA, FAMILIES, OBJECTIVES, *PARTS.values()]
+    groups = [DATA, FAMILIES, OBJECTIVES, *PARTS.values(), *DATA_PARTS.values()]
     names += [kind for group in groups for kind in group]
     names += [setting for group in groups for make in group.values() for setting in settings_of(make)]
     assert not [name for name in names if f"`{name}`" not in TEXT]

@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lowerbound.kinds import Kinds, resolve
+from lowerbound.errors import DataError
+from lowerbound.kinds import Groups, Kinds, resolve
 from lowerbound.lab.data.digits import digits
 from lowerbound.lab.data.gmm2d import gmm2d
 from lowerbound.lab.data.mnist import mnist
 from lowerbound.lab.data.rows import Dataset
+from lowerbound.lab.data.splits import SPLITS, Split
+from lowerbound.lab.data.table import table as table_data
 
-DATA: Kinds = {"gmm2d": gmm2d, "digits": digits, "mnist": mnist}
+DATA: Kinds = {"gmm2d": gmm2d, "digits": digits, "mnist": mnist, "table": table_data}
+DATA_PARTS: Groups = {Split: SPLITS}
 
 
 def load_data(table: Mapping[str, Any], data_dir: Path | None = None) -> Dataset:
@@ -25,9 +29,24 @@ def load_data(table: Mapping[str, Any], data_dir: Path | None = None) -> Dataset
 
     Raises:
         RecipeError: an unknown kind or setting.
-        DataError: files that are missing or wrong; names the file.
+        DataError: files that are missing or wrong, or hold rows that are; names the first of them.
+    """
+    dataset = read_data(table, data_dir)
+    wrong = [finding for finding in dataset.findings if finding.severity == "error"]
+    if wrong:
+        more = f" (and {len(wrong) - 1} more findings)" if len(wrong) > 1 else ""
+        raise DataError(f"{wrong[0].sentence()}{more}; mend the data, or leave these out with --check permissive.")
+    return dataset
+
+
+def read_data(table: Mapping[str, Any], data_dir: Path | None = None) -> Dataset:
+    """The data of a recipe's `data` table, with the findings about what could not be read or cannot be.
+
+    Raises:
+        RecipeError: an unknown kind or setting.
+        DataError: nothing can be made of the files.
     """
     named = os.environ.get("LOWERBOUND_DATA")
-    make, settings = resolve(table, DATA, "data")
+    make, settings = resolve(table, DATA, "data", DATA_PARTS)
     dataset: Dataset = make(data_dir or (Path(named) if named else None), **settings)
     return dataset

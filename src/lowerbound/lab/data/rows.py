@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from lowerbound.lab.data.findings import Finding
 from lowerbound.model.spec import Context, DataSpec
 from lowerbound.noise import derive_seed, generator
 
@@ -36,7 +38,13 @@ class Batch:
 
 
 class Rows(ABC):
-    """A finite sequence of rows that can be taken in any order."""
+    """A finite sequence of rows that can be taken in any order.
+
+    Attributes:
+        labels: (N,) or (N, K), for evaluation, where there are any; not seen by a model unless they are its context.
+    """
+
+    labels: Tensor | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -44,6 +52,14 @@ class Rows(ABC):
     @abstractmethod
     def take(self, index: Tensor) -> Batch:
         """The rows at `index` (int64, (B,))."""
+
+    def name(self, row: int) -> str:
+        """What a person calls this row: a file, or a place in one."""
+        return f"row {row}"
+
+    def order(self, seed: int, batch_size: int) -> Order:
+        """Which rows each batch of training has."""
+        return Order(seed, len(self), batch_size)
 
 
 class InMemory(Rows):
@@ -53,16 +69,48 @@ class InMemory(Rows):
         raw: (N, *event).
         context: of all rows.
         labels: (N,), for evaluation; not seen by a model unless they are its context.
+        names: what a person calls a row, from its number.
     """
 
-    def __init__(self, raw: Tensor, context: Context | None = None, labels: Tensor | None = None) -> None:
-        self.raw, self.context, self.labels = raw, context, labels
+    def __init__(
+        self,
+        raw: Tensor,
+        context: Context | None = None,
+        labels: Tensor | None = None,
+        names: Callable[[int], str] | None = None,
+    ) -> None:
+        self.raw, self.context, self.labels, self.names = raw, context, labels, names
 
     def __len__(self) -> int:
         return len(self.raw)
 
     def take(self, index: Tensor) -> Batch:
         return Batch(self.raw[index], None if self.context is None else self.context.select(index))
+
+    def name(self, row: int) -> str:
+        return super().name(row) if self.names is None else self.names(row)
+
+
+class Subset(Rows):
+    """Some rows of others.
+
+    Args:
+        rows: the others.
+        index: which of them, (N,).
+    """
+
+    def __init__(self, rows: Rows, index: Tensor) -> None:
+        self.rows, self.index = rows, index
+        self.labels = None if rows.labels is None else rows.labels[index]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def take(self, index: Tensor) -> Batch:
+        return self.rows.take(self.index[index])
+
+    def name(self, row: int) -> str:
+        return self.rows.name(int(self.index[row]))
 
 
 @dataclass(frozen=True)
@@ -82,7 +130,8 @@ class Dataset:
         spec: the facts that shape a model.
         train, validation, test: the rows.
         truth: the distribution that the rows were drawn from, where it is known.
-        source: the folder that it was read from, if any.
+        source: the folder or file that it was read from, if any.
+        findings: what was found wrong while reading.
     """
 
     name: str
@@ -92,10 +141,24 @@ class Dataset:
     test: Rows
     truth: Mixture | None = None
     source: Path | None = None
+    findings: tuple[Finding, ...] = ()
 
     def split(self, name: str) -> Rows:
         """The rows of "train", "validation" or "test"."""
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+    def without(self, left_out: dict[str, list[int]]) -> Dataset:
+        """The data without some rows, by split."""
+
+        def kept(name: str) -> Rows:
+            rows = self.split(name)
+            mask = torch.ones(len(rows), dtype=torch.bool)
+            mask[torch.tensor(left_out.get(name, []), dtype=torch.long)] = False
+            return rows if bool(mask.all()) else Subset(rows, mask.nonzero()[:, 0])
+
+        train = kept("train")
+        spec = replace(self.spec, examples=len(train))
+        return replace(self, spec=spec, train=train, validation=kept("validation"), test=kept("test"), findings=())
 
 
 class Order:

@@ -5,29 +5,53 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as checkpoint_activations
 
-from lowerbound.errors import RecipeError, TrainingFailedError
+from lowerbound.errors import RecipeError
 from lowerbound.lab import checkpoint
 from lowerbound.lab.data.rows import Batch, Order, Rows
+from lowerbound.lab.training.augment import augmentations
 from lowerbound.lab.training.average import WeightAverage
+from lowerbound.lab.training.blackbox import NonFiniteError, Probe
 from lowerbound.lab.training.precision import LossScale, autocast
 from lowerbound.lab.training.processes import Processes
+from lowerbound.lab.training.rates import rate_factor
+from lowerbound.lab.training.spikes import SpikeGuard
 from lowerbound.model.distributions import tree
 from lowerbound.model.evidence import Evidence, Statistics
 from lowerbound.model.families.family import Family
 from lowerbound.model.networks.network import Network
 from lowerbound.model.objectives.objective import Needs, Objective, Player
+from lowerbound.model.spec import Context
 from lowerbound.noise import BatchNoise, derive_seed
 from lowerbound.recipe import Training
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "adamax": torch.optim.Adamax}
 
 Parts = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Gentleness:
+    """How carefully to train after a failure.
+
+    Attributes:
+        retries: how often training was rolled back.
+        until: steps before this one take a tenth of the learning rates.
+    """
+
+    retries: int = 0
+    until: int = 0
+
+    def factor(self, step: int) -> float:
+        """What learning rates are multiplied by at a step."""
+        return 0.1 if step < self.until else 1.0
 
 
 @dataclass(frozen=True)
@@ -73,10 +97,12 @@ class Loop:
         self.optimizers = {player.role: self._optimizer(player) for player in objective.players}
         self.average = WeightAverage(model, training.ema)
         self.scale = LossScale(training.precision)
-        if training.compile:
-            for module in model.modules():
-                if isinstance(module, Network):
-                    module.compile()
+        self.spikes = {player.role: SpikeGuard(training.spike) for player in objective.players}
+        self.augment = augmentations(training.augment, model.data.event)
+        self.gentleness = Gentleness()
+        for module in model.modules():
+            if isinstance(module, Network):
+                _prepare_network(module, training)
 
     def run(self, after_step: Callable[[int, Parts], bool]) -> bool:
         """Train from the current step to the last.
@@ -88,7 +114,7 @@ class Loop:
             Whether the last step was reached.
 
         Raises:
-            TrainingFailedError: a loss or gradient is not finite.
+            NonFiniteError: a loss or gradient is not finite.
         """
         self.model.train()
         while self.step < self.steps:
@@ -103,7 +129,7 @@ class Loop:
 
     def turn(self, number: int, player: Player) -> Parts:
         """One turn of one player, on batch `number`; returns the numbers to record."""
-        torch.manual_seed(derive_seed(self.seed, "global", number, self.processes.rank))  # for dropout and the like
+        seed_hidden(derive_seed(self.seed, "hidden", number, self.processes.rank), self.device)
         span = self.processes.span(self.batch_size)
         noise = BatchNoise(self.seed, number, self.batch_size, span, self.device)
         batch = self.rows.take(self.order.batch(number)[slice(*span)]).to(self.device)
@@ -111,10 +137,13 @@ class Loop:
             total = self._backward(batch, noise, player)
             gradients = [p.grad for p in parameters if p.grad is not None]
             norm = self._reduce(gradients, total)
-            self._check(norm, total.parts, player)
-            if self._step(player, parameters, norm):
+            if not torch.isfinite(norm) and not self.scale.can_fall:
+                raise self._diagnose(number, player, batch, noise)
+            taken = self._step(player, parameters, norm)
+            if taken:
                 self._absorb(total)
-        return {**total.parts, f"gradient_norm_{player.role}": norm}
+        numbers = {**total.parts, f"gradient_norm_{player.role}": norm}
+        return numbers if taken else {**numbers, f"skipped_{player.role}": norm.new_ones(())}
 
     def state(self) -> tuple[dict[str, Mapping[str, Tensor]], dict[str, Any]]:
         """Everything that goes on from here: tensors by file and name, and numbers."""
@@ -125,7 +154,12 @@ class Loop:
         }
         for role, optimizer in self.optimizers.items():
             tensors[f"optimizer-{role}"] = checkpoint.optimizer_tensors(optimizer)
-        return tensors, {"loss_scale": self.scale.state()}
+        numbers = {
+            "loss_scale": self.scale.state(),
+            "spikes": {role: guard.state() for role, guard in self.spikes.items()},
+            "gentleness": asdict(self.gentleness),
+        }
+        return tensors, numbers
 
     def load(self, tensors: Mapping[str, Mapping[str, Tensor]], numbers: Mapping[str, Any]) -> None:
         """Go on from a saved state."""
@@ -136,6 +170,9 @@ class Loop:
         for role, optimizer in self.optimizers.items():
             checkpoint.load_optimizer(optimizer, tensors[f"optimizer-{role}"])
         self.scale.load(numbers["loss_scale"])
+        for role, guard in self.spikes.items():
+            guard.load(numbers["spikes"][role])
+        self.gentleness = Gentleness(**numbers["gentleness"])
         self.step = numbers["step"]
 
     def _schedule(self, step: int) -> Iterator[tuple[int, Player]]:
@@ -157,7 +194,7 @@ class Loop:
             rows = batch.narrow(micro * length, length)
             needs = self.objective.needs
             with autocast(self.training.precision, self.device):
-                evidence = gather_evidence(self.model, rows, own, needs)
+                evidence = gather_evidence(self.model, self._alter(rows, own), own, needs)
                 statistics = evidence.statistics
                 if needs.global_batch:
                     evidence, own = evidence.gather(self.processes.collect), own.all_rows()
@@ -182,31 +219,43 @@ class Loop:
             torch._foreach_div_(gradients, self.scale.value)
         return gradient_norm(gradients) if gradients else torch.zeros((), device=self.device)
 
-    def _check(self, norm: Tensor, parts: dict[str, Tensor], player: Player) -> None:
-        finite = bool(torch.isfinite(norm))
-        if finite or self.scale.can_fall:
-            return
-        wrong = [name for name, value in parts.items() if not torch.isfinite(value)]
-        raise TrainingFailedError(
-            f"the gradient of `{player.role}` is not finite at step {self.step + 1}"
-            f"{' (not finite: ' + ', '.join(wrong) + ')' if wrong else ''}; the last checkpoint is unharmed: resume "
-            "from it with a smaller training.learning_rate or with training.clip."
-        )
+    def _alter(self, batch: Batch, noise: BatchNoise) -> Batch:
+        """What is done to rows in training only: augmentation, and hiding of contexts."""
+        context, rate = batch.context, self.training.context_dropout
+        if context is not None and rate:
+            seen = noise.child("context").uniform()[0] >= rate
+            context = Context(context.vector, context.present & seen)
+        return Batch(self.augment(batch.raw, noise), context)
+
+    def _diagnose(self, number: int, player: Player, batch: Batch, noise: BatchNoise) -> NonFiniteError:
+        """Take the turn again with a probe at every module: what happened, and where first."""
+        modules = {name: module for name, module in self.model.named_modules() if name}
+        modules |= {f"objective.{name}": module for name, module in self.objective.named_modules() if name}
+        for parameter in [*self.model.parameters(), *self.objective.parameters()]:
+            parameter.grad = None
+        probe = Probe(modules)
+        total = self._backward(batch, noise, player)
+        layers = probe.close()
+        for parameter in [*self.model.parameters(), *self.objective.parameters()]:
+            parameter.grad = None
+        parts = {name: float(value) for name, value in total.parts.items()}
+        return NonFiniteError(self.step, number, player.role, parts, batch, layers)
 
     def _step(self, player: Player, parameters: list[nn.Parameter], norm: Tensor) -> bool:
-        """Clip and step, unless the scale made the gradient overflow; returns whether the step was taken."""
+        """Clip and step, unless the gradient overflowed or is a spike; returns whether the step was taken."""
         finite = bool(torch.isfinite(norm))
         self.scale.update(finite)
         optimizer = self.optimizers[player.role]
-        if finite:
+        taken = finite and self.spikes[player.role].allows(float(norm))
+        if taken:
             if self.training.clip is not None:
                 torch.nn.utils.clip_grads_with_norm_(parameters, self.training.clip, norm)
-            warm = min(1.0, (self.step + 1) / max(self.training.warmup_steps, 1))
+            factor = rate_factor(self.training, self.step, self.steps) * self.gentleness.factor(self.step)
             for group in optimizer.param_groups:
-                group["lr"] = group["base_lr"] * warm
+                group["lr"] = group["base_lr"] * factor
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        return finite
+        return taken
 
     @torch.no_grad()
     def _absorb(self, total: Total) -> None:
@@ -267,6 +316,24 @@ def gather_evidence(model: Family, batch: Batch, noise: BatchNoise, needs: Needs
         px = model.sample(noise.child("generated"), batch.context)
         evidence = replace(evidence, generated=tree.point(px))
     return evidence
+
+
+def _prepare_network(network: Network, training: Training) -> None:
+    """Compile a network, or let it forget its activations, in place: its parameters keep their names."""
+    if training.checkpoint_activations:
+        network.forward = partial(checkpoint_activations, network.forward, use_reentrant=False)  # type: ignore[method-assign]
+    if training.compile:
+        network.compile()
+
+
+def seed_hidden(seed: int, device: torch.device) -> None:
+    """Seed the generators that layers such as dropout draw from behind one's back.
+
+    `torch.manual_seed` would do, but it formats a stack trace for devices that are not there: 0.1 ms a step.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def gradient_norm(gradients: list[Tensor]) -> Tensor:

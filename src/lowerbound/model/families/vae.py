@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -122,5 +123,12 @@ class VAE(Family):
     def p(self, context: Context | None) -> Distribution:
         """The prior p(z), batch shape () or (B,)."""
         u = self.prior.inputs()
-        result: Distribution = self.prior(None if u is None else self.q(u, None), context)
+        result: Distribution = self.prior(None if u is None else self.q(u, self._absent(u)), context)
         return result
+
+    def _absent(self, rows: Tensor) -> Context | None:
+        """The context of rows that have none: absent, where the model is conditional."""
+        if not self.data.context:
+            return None
+        count = rows.shape[0]
+        return Context(rows.new_zeros(count, self.data.context), rows.new_zeros(count, dtype=torch.bool))
