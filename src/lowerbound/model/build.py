@@ -27,6 +27,7 @@ from lowerbound.model.objectives import (
     elbo,
     importance,
     objective,
+    rates,
     schedules,
 )
 from lowerbound.model.spec import DataSpec, Settings
@@ -46,9 +47,18 @@ OBJECTIVES: Kinds = {
     "adversarial-prior": adversarial.AdversarialPrior,
     "vae-gan": adversarial.VAEGAN,
     "geco": controllers.GECO,
+    "target-rate": controllers.TargetRate,
+    "free-bits": rates.FreeBits,
+    "capacity": rates.Capacity,
+    "balanced": rates.Balanced,
 }
 PARTS: Groups = {
-    schedules.Schedule: {"constant": schedules.constant, "linear": schedules.linear},
+    schedules.Schedule: {
+        "constant": schedules.constant,
+        "linear": schedules.linear,
+        "cosine": schedules.cosine,
+        "cyclical": schedules.cyclical,
+    },
     network.Network: {
         "mlp": mlp.MLP,
         "convolutional-down": convolutional.ConvolutionalDown,

@@ -23,6 +23,8 @@ from lowerbound.model.spec import Context
 from lowerbound.noise import Noise
 
 Statistics = dict[str, dict[str, Tensor]]
+# How rates were computed ("closed" or "sampled"), and the rate of each group, (S, B), nats.
+Rates = tuple[str, dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -127,10 +129,11 @@ class Evidence:
     exact: bool = True
 
     def average(self, values: Tensor) -> Tensor:
-        """Mean over the sample axis, (S, B) -> (B,), with the samples' probabilities."""
+        """Mean over the sample axis, (S, B, ...) -> (B, ...), with the samples' probabilities."""
         if self.weights is None:
             return values.mean(dim=0)
-        return (self.weights * values).sum(dim=0)
+        weights = self.weights.reshape(*self.weights.shape, *(1,) * (values.ndim - 2))
+        return (weights * values).sum(dim=0)
 
     def reconstruction(self) -> Tensor:
         """The distortion, (S, B); refused for an implicit model."""
@@ -141,7 +144,7 @@ class Evidence:
             )
         return self.distortion
 
-    def rates(self) -> tuple[str, dict[str, Tensor]]:
+    def rates(self) -> Rates:
         """How the rates were computed, and the rate of each group, (S, B).
 
         "closed" where every group has a closed form, else "sampled" for all: the two are never mixed.
@@ -151,9 +154,20 @@ class Evidence:
         except NotSupportedError:
             return "sampled", {name: latent.sampled() for name, latent in self.latents.items()}
 
-    def rate(self) -> Tensor:
-        """Sum of the groups' rates, (S, B), nats."""
-        return self._total(list(self.rates()[1].values()))
+    def rates_per_unit(self) -> dict[str, Tensor]:
+        """The rate of each unit of each group, (S, B, *units), nats; closed or sampled for all, as `rates`.
+
+        Raises:
+            NotSupportedError: a posterior or prior does not factorise over its units.
+        """
+        try:
+            return {name: latent.closed_per_unit() for name, latent in self.latents.items()}
+        except NotSupportedError:
+            return {name: latent.sampled_per_unit() for name, latent in self.latents.items()}
+
+    def rate(self, rates: Rates | None = None) -> Tensor:
+        """Sum of the groups' rates, (S, B), nats; from `rates` where they are known already."""
+        return self._total(list((rates or self.rates())[1].values()))
 
     def log_weight(self) -> Tensor:
         """log p(x, z) - log q(z|x) at the draws, (S, B), nats; always from sampled rates.

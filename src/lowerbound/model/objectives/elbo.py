@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lowerbound.model.evidence import Evidence
-from lowerbound.model.objectives.objective import Loss, Objective, bound_parts
+from lowerbound.model.objectives.objective import Loss, Objective, bound_loss
 from lowerbound.model.objectives.schedules import Schedule, constant
 from lowerbound.model.spec import Settings
 from lowerbound.noise import Noise
@@ -34,11 +34,6 @@ class ELBO(Objective):
         self.beta, self.penalties = beta, dict(penalties or {})
 
     def forward(self, evidence: Evidence, step: int, player: str, noise: Noise) -> Loss:
-        beta = self.beta(step)
-        per_sample = evidence.reconstruction() + beta * evidence.rate()
-        parts = bound_parts(evidence) | {"beta": per_sample.new_tensor(beta)}
-        for name, penalty in evidence.penalties.items():
-            per_sample = per_sample + self.penalties.get(name, 1.0) * penalty
-            parts[name] = evidence.average(penalty).mean().detach()
-        value = evidence.average(per_sample).mean()
-        return Loss(value, {"loss": value.detach()} | parts)
+        beta, rates = self.beta(step), evidence.rates()
+        rate = beta * evidence.average(evidence.rate(rates)).mean()
+        return bound_loss(evidence, rate, rates, self.penalties, {"beta": beta})

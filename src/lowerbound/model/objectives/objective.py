@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
-from lowerbound.model.evidence import Evidence
+from lowerbound.model.evidence import Evidence, Rates
 from lowerbound.noise import Noise
 
 
@@ -72,19 +74,51 @@ class Objective(nn.Module, ABC):
         """Take in the statistics of a step that was really taken."""
 
 
-def bound_parts(evidence: Evidence) -> dict[str, Tensor]:
-    """The parts of the plain bound, for the journal: never weighted, clamped or annealed."""
+def bound_parts(evidence: Evidence, rates: Rates | None = None) -> dict[str, Tensor]:
+    """The parts of the plain bound, for the journal: never weighted, clamped or annealed.
+
+    Args:
+        evidence: of a batch.
+        rates: `evidence.rates()`, where they are known already.
+    """
     distortion = evidence.average(evidence.reconstruction()).mean().detach()
-    kind, rates = evidence.rates()
+    kind, groups = rates or evidence.rates()
     parts = {"distortion_nats": distortion}
     total = distortion.new_zeros(())
-    for name, rate in rates.items():
+    for name, rate in groups.items():
         mean = evidence.average(rate).mean().detach()
         total = total + mean
-        if len(rates) > 1:
+        if len(groups) > 1:
             parts[f"rate_{name}_nats"] = mean
     return {
         "elbo_nats": -(distortion + total),
         **parts,
         "rate_nats" if kind == "closed" else "sampled_rate_nats": total,
     }
+
+
+def bound_loss(
+    evidence: Evidence,
+    rate: Tensor,
+    rates: Rates,
+    penalties: Mapping[str, float],
+    parts: Mapping[str, float | Tensor],
+) -> Loss:
+    """distortion + rate + weighted penalties, a mean over rows.
+
+    Args:
+        evidence: of a batch.
+        rate: (), what an objective makes of the rates: weighted, clamped, balanced.
+        rates: `evidence.rates()`, of which the plain bound is reported.
+        penalties: weight of each of the model's penalties by name; 1 where not given.
+        parts: the objective's own numbers to record.
+    """
+    value = evidence.average(evidence.reconstruction()).mean() + rate
+    found = bound_parts(evidence, rates)
+    for name, number in parts.items():
+        found[name] = torch.as_tensor(number, dtype=value.dtype, device=value.device).detach()
+    for name, penalty in evidence.penalties.items():
+        mean = evidence.average(penalty).mean()
+        value = value + penalties.get(name, 1.0) * mean
+        found[name] = mean.detach()
+    return Loss(value, {"loss": value.detach()} | found)
