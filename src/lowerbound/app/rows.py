@@ -32,6 +32,7 @@ def load_rows(
     count: int = 32,
     data_dir: Path | None = None,
     label: int | None = None,
+    gaps: bool = False,
 ) -> Batch:
     """Rows to work on: those of a file, or the first of the run's own data.
 
@@ -41,13 +42,14 @@ def load_rows(
         split, count: which of the run's own data, and how many at most.
         data_dir: where they lie.
         label: of all rows of the file, for a conditional model.
+        gaps: whether values of the file may be NaN: missing.
 
     Raises:
         DataError: the file is missing, damaged, or not of the run's shape.
         UsageError: a label that does not fit.
     """
     if path is not None:
-        raw, spec = _read(path, run.data_spec()), run.data_spec()
+        raw, spec = _read(path, run.data_spec(), gaps), run.data_spec()
         return Batch(raw, None if label is None else _labels(spec, torch.full((len(raw),), label)))
     if label is not None:
         raise UsageError(f"--label {label} is for rows of --input; the run's own data have labels of their own.")
@@ -71,6 +73,46 @@ def write_pairs(path: Path, originals: Tensor, rows: Tensor, spec: DataSpec) -> 
         _save_picture(path, pictures.pairs(originals.cpu(), rows.cpu(), spec))
     else:
         write_rows(path, rows, spec)
+
+
+def write_stack(path: Path, sets: dict[str, Tensor], spec: DataSpec) -> None:
+    """Write sets of equally many rows: .npy of the last alone, .png of all, each below the one before."""
+    if path.suffix.lower() == ".png":
+        _save_picture(path, pictures.stack({name: rows.cpu() for name, rows in sets.items()}, spec))
+    else:
+        write_rows(path, list(sets.values())[-1], spec)
+
+
+def write_steps(path: Path, rows: Tensor, spec: DataSpec) -> None:
+    """Write rows (lines, steps, *event): .npy as they are, .png line by line, .gif as a film over the steps."""
+    if path.suffix.lower() == ".gif":
+        _save_film(path, pictures.frames(rows.cpu(), spec))
+    elif path.suffix.lower() == ".png":
+        _save_picture(path, pictures.table(rows.cpu(), spec))
+    else:
+        write_rows(path, rows, spec)
+
+
+def labelled_rows(
+    run: Run, label: int, against: int | None = None, split: str = "train", data_dir: Path | None = None
+) -> tuple[Batch, Batch]:
+    """The rows of a run's own data that have a label, and those that have another (or one other).
+
+    Raises:
+        UsageError: the data have no labels, or no rows of one of the two kinds.
+    """
+    rows = load_data(run.recipe().data, data_dir).split(split)
+    if rows.labels is None or rows.labels.ndim != 1:
+        raise UsageError("the data of this run have no labels; give rows with --having and --lacking.")
+    labels = rows.labels.cpu()
+    without = labels != label if against is None else labels == against
+    known = f"its labels are {', '.join(str(int(found)) for found in labels.unique()[:20])}"
+    for name, chosen in ((label, labels == label), (against, without)):
+        if not bool(chosen.any()):
+            raise UsageError(f"no row of the {split} data has the label {name}; {known}.")
+    if label == against:
+        raise UsageError(f"the label {label} was given twice; compare it with another one.")
+    return tuple(rows.take(torch.nonzero(chosen).flatten()) for chosen in (labels == label, without))  # type: ignore[return-value]
 
 
 def write_latents(path: Path, latents: Latents) -> None:
@@ -118,12 +160,12 @@ def _labels(spec: DataSpec, labels: Tensor) -> Context:
     return Context.labels(labels, spec.context)
 
 
-def _read(path: Path, spec: DataSpec) -> Tensor:
+def _read(path: Path, spec: DataSpec, gaps: bool = False) -> Tensor:
     if path.suffix.lower() == ".npy":
         found = _load_array(path)
         if not isinstance(found, np.ndarray):
             raise DataError(f"{path} holds several arrays; give rows as one array in .npy.")
-        rows = _numbers(found, path)
+        rows = _numbers(found, path, gaps)
     elif path.suffix.lower() == ".npz":
         raise DataError(f"{path} is a .npz file; give rows as one array in .npy, or one picture.")
     else:
@@ -134,16 +176,17 @@ def _read(path: Path, spec: DataSpec) -> Tensor:
         raise DataError(
             f"{path} has shape {list(rows.shape)}; this run needs (rows, {', '.join(map(str, spec.event))})."
         )
-    if spec.levels is not None and (rows.min() < 0 or rows.max() > spec.levels - 1):
+    known = rows[~torch.isnan(rows)] if gaps else rows
+    if spec.levels is not None and len(known) and (known.min() < 0 or known.max() > spec.levels - 1):
         raise DataError(
-            f"{path} holds values from {rows.min():g} to {rows.max():g}; "
+            f"{path} holds values from {known.min():g} to {known.max():g}; "
             f"those of this run's data go from 0 to {spec.levels - 1}."
         )
     return rows
 
 
-def _numbers(array: NDArray[np.generic], path: Path) -> Tensor:
-    """An array of finite numbers, real ones in single precision, which is what models compute in."""
+def _numbers(array: NDArray[np.generic], path: Path, gaps: bool = False) -> Tensor:
+    """An array of finite numbers (or NaN for gaps), real ones in single precision, which is what models compute in."""
     if array.dtype.kind not in "buif":
         raise DataError(f"{path} holds values of type {array.dtype}; this run needs numbers.")
     if not array.size:
@@ -152,7 +195,7 @@ def _numbers(array: NDArray[np.generic], path: Path) -> Tensor:
         return torch.from_numpy(array.astype(np.int64))
     with np.errstate(over="ignore"):
         real = array.astype(np.float32)
-    if not np.isfinite(real).all():
+    if not (np.isfinite(real) | (np.isnan(real) & gaps)).all():
         raise DataError(f"{path} holds values that are not finite; this run needs finite numbers.")
     return torch.from_numpy(real)
 
@@ -171,6 +214,18 @@ def _read_picture(path: Path, spec: DataSpec) -> Tensor:
         raise DataError(f"{path} cannot be read as a picture ({error}).") from None
     scaled = np.rint(pixels / 255 * (spec.levels - 1)).astype(np.uint8)
     return torch.from_numpy(scaled).reshape(*scaled.shape[:2], -1).permute(2, 0, 1)[None]
+
+
+def read_array(path: Path) -> NDArray[np.generic]:
+    """One array of numbers.
+
+    Raises:
+        DataError: there is none.
+    """
+    found = _load_array(path)
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "buif":
+        raise DataError(f"{path} holds no single array of numbers; write one as .npy.")
+    return found
 
 
 def _load_array(path: Path) -> NDArray[np.generic] | dict[str, NDArray[np.generic]]:
@@ -201,3 +256,12 @@ def _save_array(path: Path, array: NDArray[np.generic]) -> None:
 def _save_picture(path: Path, picture: Image.Image) -> None:
     with replacing(path) as draft:
         picture.save(draft, format="PNG")
+
+
+def _save_film(path: Path, steps: list[Image.Image], milliseconds: int = 120) -> None:
+    """A film that runs to its end and back, for ever."""
+    frames = [step.convert("RGB") for step in (*steps, *steps[-2:0:-1])]
+    with replacing(path) as draft:
+        frames[0].save(
+            draft, format="GIF", save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, disposal=2
+        )

@@ -12,13 +12,19 @@ import typer
 from lowerbound import __version__
 from lowerbound.app.cli import (
     decode,
+    denoise,
+    edit,
     encode,
     evaluate,
+    fill,
+    interpolate,
+    manifold,
     recipes,
     reconstruct,
     report,
     sample,
     train,
+    traverse,
 )
 from lowerbound.app.cli.console import fail, show_tracebacks
 from lowerbound.errors import LowerboundError
@@ -40,6 +46,12 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "reconstruct": reconstruct.reconstruct,
     "encode": encode.encode,
     "decode": decode.decode,
+    "interpolate": interpolate.interpolate,
+    "traverse": traverse.traverse,
+    "edit": edit.edit,
+    "denoise": denoise.denoise,
+    "fill": fill.fill,
+    "manifold": manifold.manifold,
 }
 for name, command in COMMANDS.items():
     app.command(name)(command)

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -28,20 +29,65 @@ def gallery(rows: Tensor, spec: DataSpec) -> Image.Image:
 
 def pairs(originals: Tensor, rows: Tensor, spec: DataSpec, columns: int = 16) -> Image.Image:
     """Originals above what became of them."""
+    return stack({"original": originals, "reconstruction": rows}, spec, columns)
+
+
+def stack(sets: dict[str, Tensor], spec: DataSpec, columns: int = 16) -> Image.Image:
+    """Sets of equally many rows, each below the one before; points side by side."""
     if len(spec.event) != 3:
-        return scatter({"original": originals, "reconstruction": rows}, spec)
-    above, below = _pixels(originals, spec), _pixels(rows, spec)
-    columns = min(columns, len(above))
+        return scatter(sets, spec)
+    every = [_pixels(rows, spec) for rows in sets.values()]
+    columns = min(columns, len(every[0]))
     lines = []
-    for start in range(0, len(above), columns):
-        lines += [_filled(images[start : start + columns], columns) for images in (above, below)]
+    for start in range(0, len(every[0]), columns):
+        lines += [_filled(images[start : start + columns], columns) for images in every]
     return _grid(np.concatenate(lines), columns)
+
+
+def table(rows: Tensor, spec: DataSpec) -> Image.Image:
+    """Rows (lines, columns, *event) as they lie; of points, each line as a path in the plane."""
+    if len(spec.event) == 3:
+        return _grid(_pixels(rows.flatten(0, 1), spec), rows.shape[1])
+    figure, axis = _plane(rows, spec)
+    for line in rows:
+        axis.plot(line[:, 0], line[:, 1], "o-", markersize=3, linewidth=1, alpha=0.7)
+    return to_image(figure)
+
+
+def frames(rows: Tensor, spec: DataSpec) -> list[Image.Image]:
+    """Rows (lines, steps, *event) as a picture of all lines for each step."""
+    if len(spec.event) == 3:
+        return [gallery(step, spec) for step in rows.movedim(1, 0)]
+    found = []
+    for step in rows.movedim(1, 0):
+        figure, axis = _plane(rows, spec)
+        axis.scatter(step[:, 0], step[:, 1], s=16, color=INK, linewidths=0)
+        found.append(to_image(figure))
+    return found
+
+
+def _plane(rows: Tensor, spec: DataSpec) -> tuple[Figure, Axes]:
+    """Empty axes that hold all points."""
+    _refuse_other_than_points(spec)
+    low, high = rows.flatten(0, -2).amin(dim=0), rows.flatten(0, -2).amax(dim=0)
+    margin = 0.05 * float((high - low).max()) + 1e-3
+    figure = Figure(figsize=(4, 4), dpi=120, layout="constrained")
+    axis = figure.subplots()
+    axis.set_xlim(float(low[0]) - margin, float(high[0]) + margin)
+    axis.set_ylim(float(low[1]) - margin, float(high[1]) + margin)
+    axis.set_aspect("equal")
+    axis.grid(alpha=0.2)
+    return figure, axis
+
+
+def _refuse_other_than_points(spec: DataSpec) -> None:
+    if spec.event != (2,):
+        raise UsageError(f"rows of shape {list(spec.event)} have no picture; write them as .npy.")
 
 
 def scatter(sets: dict[str, Tensor], spec: DataSpec) -> Image.Image:
     """Points in the plane, sets side by side on the same axes."""
-    if spec.event != (2,):
-        raise UsageError(f"rows of shape {list(spec.event)} have no picture; write them as .npy.")
+    _refuse_other_than_points(spec)
     figure = Figure(figsize=(4 * len(sets), 4), dpi=120, layout="constrained")
     axes = figure.subplots(1, len(sets), sharex=True, sharey=True, squeeze=False)[0]
     for axis, (name, points) in zip(axes, sets.items(), strict=True):

@@ -1,1 +1,1 @@
-"""Use of a trained model: sample, reconstruct, encode, decode."""
+"""Use of a trained model: sample, reconstruct, encode, decode, ways through the latents, edits and repairs."""
