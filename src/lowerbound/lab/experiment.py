@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lowerbound.errors import RunError
+from lowerbound.errors import RunError, TrainingFailedError
 from lowerbound.lab import checkpoint
 from lowerbound.lab.data.load import load_data
 from lowerbound.lab.data.rows import Dataset
 from lowerbound.lab.device import find_device
+from lowerbound.lab.recorder import Progress, Recorder, best_weights
 from lowerbound.lab.run import Run, environment
-from lowerbound.lab.training.journal import Journal
-from lowerbound.lab.training.loop import Loop, Parts
+from lowerbound.lab.training.blackbox import NonFiniteError, explain, write_blackbox
+from lowerbound.lab.training.loop import Gentleness, Loop
 from lowerbound.lab.training.processes import Processes
 from lowerbound.model.build import build_model, build_objective
 from lowerbound.model.families.family import Family
 from lowerbound.recipe import Recipe
 
-
-@dataclass(frozen=True)
-class Progress:
-    """How far training is.
-
-    Attributes:
-        step, steps: taken, and in all.
-        rows_per_second: since the last report.
-        parts: numbers of the last step.
-    """
-
-    step: int
-    steps: int
-    rows_per_second: float
-    parts: dict[str, float]
+BLACKBOX = "blackbox"
+GENTLE_STEPS = 100  # after a failure, steps with smaller learning rates
 
 
 def train(
@@ -90,8 +76,8 @@ def train(
         if run.finished:
             return run
         _go_on(run, loop)
-        if _record(run, loop, watch, stop) and processes.leads:
-            run.finish(loop.average.final(built), loop.step)
+        if _train_and_record(run, loop, dataset, watch, stop) and processes.leads:
+            run.finish(best_weights(run) or loop.average.final(built), loop.step)
         processes.barrier()
     return run
 
@@ -139,33 +125,42 @@ def _go_on(run: Run, loop: Loop) -> None:
         warnings.warn(f"resuming on another machine or version ({changed}): not equal to the bit.", stacklevel=3)
 
 
-def _record(run: Run, loop: Loop, watch: Callable[[Progress], None] | None, stop: Callable[[], bool] | None) -> bool:
-    """Run the loop, with journal and checkpoints written by the leading process; returns whether it finished."""
-    leads, training = loop.processes.leads, loop.training
-    if leads:
-        checkpoint.clear(run.checkpoints)
-    journal = Journal(run.journal_path, loop.step) if leads else None
-    last_time, last_step, start = time.perf_counter(), loop.step, time.perf_counter()
+def _train_and_record(
+    run: Run, loop: Loop, dataset: Dataset, watch: Callable[[Progress], None] | None, stop: Callable[[], bool] | None
+) -> bool:
+    """Run the loop with its records; after the first failure go back and try once more, gently.
 
-    def after_step(step: int, parts: Parts) -> bool:
-        nonlocal last_time, last_step
-        stopping = stop is not None and stop()
-        if journal is not None and (step % training.journal_every == 0 or step in (1, loop.steps)):
-            now = time.perf_counter()
-            speed = (step - last_step) * loop.turns * loop.batch_size / max(now - last_time, 1e-9)
-            last_time, last_step = now, step
-            numbers = {name: float(value) for name, value in parts.items()}
-            journal.write({"step": step, **numbers, "rows_per_second": round(speed), "seconds": round(now - start, 3)})
-            if watch is not None:
-                watch(Progress(step, loop.steps, speed, numbers))
-        if leads and (step % training.checkpoint_every == 0 or step == loop.steps or stopping):
-            tensors, state = loop.state()
-            state["environment"] = environment()
-            checkpoint.save(run.checkpoints, step, tensors, state, training.checkpoints)
-        return stopping
+    Returns:
+        Whether training finished.
+    """
+    while True:
+        recorder = Recorder(run, loop, dataset.validation, watch, stop)
+        try:
+            if loop.step == 0:
+                recorder.checkpoint(0)
+            return recorder.ended_early or loop.run(recorder.after_step) or recorder.ended_early
+        except NonFiniteError as error:
+            _go_back(run, loop, error)
+        finally:
+            recorder.close()
 
-    try:
-        return loop.run(after_step)
-    finally:
-        if journal is not None:
-            journal.close()
+
+def _go_back(run: Run, loop: Loop, error: NonFiniteError) -> None:
+    """Write the black box and return to the last checkpoint with smaller steps ahead; the second time give up."""
+    place = write_blackbox(run.path / BLACKBOX, error) if loop.processes.leads else run.path / BLACKBOX
+    retries = loop.gentleness.retries
+    if retries:
+        raise TrainingFailedError(
+            f"{error} for the second time: {explain(error)}; batch and layers are in {place}, "
+            "and the checkpoint before it is unharmed."
+        ) from None
+    loop.processes.barrier()
+    found = checkpoint.newest(run.checkpoints)
+    assert found is not None, "there is one of step 0 at least"
+    loop.load(*checkpoint.load(found))
+    loop.gentleness = Gentleness(retries + 1, error.step + GENTLE_STEPS)
+    warnings.warn(
+        f"{error}: {explain(error)}; went back to step {loop.step} to try once more with a tenth of the learning "
+        f"rates until step {loop.gentleness.until} (see {place}).",
+        stacklevel=4,
+    )

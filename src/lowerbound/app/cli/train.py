@@ -15,7 +15,7 @@ from lowerbound.app.cli.console import Device, Json, Set, console, print_json, s
 from lowerbound.errors import UsageError
 
 if TYPE_CHECKING:
-    from lowerbound.lab.experiment import Progress as Report
+    from lowerbound.lab.recorder import Progress as Report
 
 
 def train(

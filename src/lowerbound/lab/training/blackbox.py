@@ -65,10 +65,11 @@ class Probe:
         self._handles = [module.register_forward_hook(self._hook(name)) for name, module in modules.items()]
 
     def close(self) -> list[Layer]:
-        """Stop watching; what was seen."""
+        """Stop watching; what was seen, in the order in which modules returned, then the modules that were not run."""
         for handle in self._handles:
             handle.remove()
-        return [self._layer(name, module) for name, module in self.modules.items()]
+        order = [*self.outputs, *(name for name in self.modules if name not in self.outputs)]
+        return [self._layer(name, self.modules[name]) for name in order]
 
     def _hook(self, name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:

@@ -38,6 +38,19 @@ Parts = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
+class Standing:
+    """How the run stands on the validation rows.
+
+    Attributes:
+        best: the best bound yet, nats.
+        since: judgements since then.
+    """
+
+    best: float = -1e300  # JSON has no infinity
+    since: int = 0
+
+
+@dataclass(frozen=True)
 class Gentleness:
     """How carefully to train after a failure.
 
@@ -99,7 +112,7 @@ class Loop:
         self.scale = LossScale(training.precision)
         self.spikes = {player.role: SpikeGuard(training.spike) for player in objective.players}
         self.augment = augmentations(training.augment, model.data.event)
-        self.gentleness = Gentleness()
+        self.gentleness, self.standing = Gentleness(), Standing()
         for module in model.modules():
             if isinstance(module, Network):
                 _prepare_network(module, training)
@@ -158,6 +171,7 @@ class Loop:
             "loss_scale": self.scale.state(),
             "spikes": {role: guard.state() for role, guard in self.spikes.items()},
             "gentleness": asdict(self.gentleness),
+            "standing": asdict(self.standing),
         }
         return tensors, numbers
 
@@ -173,6 +187,7 @@ class Loop:
         for role, guard in self.spikes.items():
             guard.load(numbers["spikes"][role])
         self.gentleness = Gentleness(**numbers["gentleness"])
+        self.standing = Standing(**numbers["standing"])
         self.step = numbers["step"]
 
     def _schedule(self, step: int) -> Iterator[tuple[int, Player]]:

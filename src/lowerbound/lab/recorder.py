@@ -1,0 +1,148 @@
+"""What is written while a run trains: journal, checkpoints, the best weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lowerbound.lab import checkpoint
+from lowerbound.lab.data.rows import Rows
+from lowerbound.lab.run import Run, environment
+from lowerbound.lab.training.journal import Journal
+from lowerbound.lab.training.loop import Loop, Parts
+from lowerbound.noise import BatchNoise
+
+BEST = "best.safetensors"
+VALIDATION_ROWS = 2000  # at most so many, from the first on
+VALIDATION_BATCH = 250
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far training is.
+
+    Attributes:
+        step, steps: taken, and in all.
+        rows_per_second: since the last report.
+        parts: numbers of the last step.
+    """
+
+    step: int
+    steps: int
+    rows_per_second: float
+    parts: dict[str, float]
+
+
+class Recorder:
+    """Writes the journal and the checkpoints of a run, judges on the validation rows, and says when to stop.
+
+    Only the leading process writes; all of them judge, so that all stop at the same step.
+
+    Args:
+        run: where to write.
+        loop: what is trained.
+        validation: rows to judge on.
+        watch: told about progress whenever the journal gets a row.
+        stop: asked after each step.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        loop: Loop,
+        validation: Rows,
+        watch: Callable[[Progress], None] | None,
+        stop: Callable[[], bool] | None,
+    ) -> None:
+        self.run, self.loop, self.validation, self.watch, self.stop = run, loop, validation, watch, stop
+        self.training, self.leads = loop.training, loop.processes.leads
+        self.ended_early = self._impatient()
+        if self.leads:
+            checkpoint.clear(run.checkpoints)
+        self.journal = Journal(run.journal_path, loop.step) if self.leads else None
+        self._started = self._last_time = time.perf_counter()
+        self._last_step = loop.step
+
+    def after_step(self, step: int, parts: Parts) -> bool:
+        """Record a step; whether to stop here."""
+        if self._every(self.training.validate_every, step):
+            parts = {**parts, "validation_elbo_nats": self._validate()}
+        stopping = (self.stop is not None and self.stop()) or self.ended_early
+        if self._every(self.training.journal_every, step) or step == 1 or "validation_elbo_nats" in parts:
+            self._write_row(step, parts)
+        if self._every(self.training.checkpoint_every, step) or stopping:
+            self.checkpoint(step)
+        return stopping
+
+    def checkpoint(self, step: int) -> None:
+        """Write a checkpoint, if this process does."""
+        if self.leads:
+            tensors, numbers = self.loop.state()
+            numbers["environment"] = environment()
+            checkpoint.save(self.run.checkpoints, step, tensors, numbers, self.training.checkpoints)
+
+    def close(self) -> None:
+        """Nothing more to write."""
+        if self.journal is not None:
+            self.journal.close()
+
+    def _every(self, interval: int | None, step: int) -> bool:
+        return interval is not None and (step % interval == 0 or step == self.loop.steps)
+
+    def _write_row(self, step: int, parts: Parts) -> None:
+        if self.journal is None:
+            return
+        now = time.perf_counter()
+        rows = (step - self._last_step) * self.loop.turns * self.loop.batch_size
+        speed = rows / max(now - self._last_time, 1e-9)
+        self._last_time, self._last_step = now, step
+        numbers = {name: float(value) for name, value in parts.items()}
+        times = {"rows_per_second": round(speed), "seconds": round(now - self._started, 3)}
+        self.journal.write({"step": step, **numbers, **times})
+        if self.watch is not None:
+            self.watch(Progress(step, self.loop.steps, speed, numbers))
+
+    def _validate(self) -> Tensor:
+        """The ELBO of the validation rows with the weights that would be kept; takes note if it is the best yet."""
+        standing = self.loop.standing
+        value = validation_elbo(self.loop, self.validation)
+        if float(value) > standing.best:
+            self.loop.standing = type(standing)(float(value), 0)
+            if self.leads and self.training.keep == "best":
+                checkpoint.write_tensors(self.run.checkpoints / BEST, self.loop.average.final(self.loop.model))
+        else:
+            self.loop.standing = type(standing)(standing.best, standing.since + 1)
+        self.ended_early = self._impatient()
+        return value
+
+    def _impatient(self) -> bool:
+        patience = self.training.patience
+        return patience is not None and self.loop.standing.since >= patience
+
+
+def best_weights(run: Run) -> dict[str, Tensor] | None:
+    """The weights of the best judgement, if the recipe keeps them."""
+    path = run.checkpoints / BEST
+    return checkpoint.read_tensors(path) if run.recipe().training.keep == "best" and path.exists() else None
+
+
+@torch.no_grad()
+def validation_elbo(loop: Loop, rows: Rows) -> Tensor:
+    """The ELBO of the first validation rows, nats, from one draw with noise that is the same every time."""
+    model, kept = loop.model, {name: value.clone() for name, value in loop.model.state_dict().items()}
+    model.load_state_dict(loop.average.final(model))
+    model.eval()
+    count = min(len(rows), VALIDATION_ROWS)
+    total = torch.zeros((), dtype=torch.float64)
+    for number, start in enumerate(range(0, count, VALIDATION_BATCH)):
+        batch = rows.take(torch.arange(start, min(start + VALIDATION_BATCH, count))).to(loop.device)
+        noise = BatchNoise(loop.seed, number, len(batch.raw), device=loop.device).child("validation")
+        x = model.preparation.prepare(batch.raw, noise.child("prepare"))
+        total += model.evidence(x, batch.context, noise).elbo().sum().double().cpu()
+    model.load_state_dict(kept)
+    model.train()
+    return total / count
