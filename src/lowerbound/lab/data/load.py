@@ -9,14 +9,29 @@ from typing import Any
 
 from lowerbound.errors import DataError
 from lowerbound.kinds import Groups, Kinds, resolve
+from lowerbound.lab.data.arrays import arrays, idx
+from lowerbound.lab.data.cifar10 import cifar10
 from lowerbound.lab.data.digits import digits
+from lowerbound.lab.data.frey import frey_faces
 from lowerbound.lab.data.gmm2d import gmm2d
-from lowerbound.lab.data.mnist import mnist
+from lowerbound.lab.data.images import images
+from lowerbound.lab.data.mnist import fashion_mnist, mnist
 from lowerbound.lab.data.rows import Dataset
 from lowerbound.lab.data.splits import SPLITS, Split
 from lowerbound.lab.data.table import table as table_data
 
-DATA: Kinds = {"gmm2d": gmm2d, "digits": digits, "mnist": mnist, "table": table_data}
+DATA: Kinds = {
+    "gmm2d": gmm2d,
+    "digits": digits,
+    "mnist": mnist,
+    "fashion-mnist": fashion_mnist,
+    "frey-faces": frey_faces,
+    "cifar10": cifar10,
+    "images": images,
+    "arrays": arrays,
+    "idx": idx,
+    "table": table_data,
+}
 DATA_PARTS: Groups = {Split: SPLITS}
 
 
