@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution
 
 from lowerbound.model.conditionals.conditional import Conditional, Features, Slot, in_float, softly_bounded
-from lowerbound.model.conditionals.preparation import Binary, Continuous, Preparation, Tokens
+from lowerbound.model.conditionals.preparation import Binary, Preparation, Scaling, Tokens, real_numbers
 from lowerbound.model.distributions.autoregressive import AutoregressiveTokens
 from lowerbound.model.distributions.tree import diagonal_normal, independent
 from lowerbound.model.networks.sequence import CausalTokens
@@ -34,6 +34,10 @@ class Likelihood(Conditional):
 
     def absorb(self, statistics: dict[str, Tensor]) -> None:
         """Take in the statistics of one step."""
+
+    def penalties(self, features: Tensor, x: Tensor) -> dict[str, Tensor]:
+        """Auxiliary terms of features (S, B, *features_shape) and x by name, (S, B), nats; none for most."""
+        return {}
 
 
 class BernoulliLikelihood(Likelihood):
@@ -62,13 +66,14 @@ class FixedGaussian(Likelihood):
     Args:
         slot: the data's place.
         sigma: standard deviation on the scale of x.
+        scaling: "none", or "standard" to learn a mean and a scale per channel from the training rows.
     """
 
     logvar: Tensor
 
-    def __init__(self, slot: Slot, *, sigma: Positive = 1.0) -> None:
+    def __init__(self, slot: Slot, *, sigma: Positive = 1.0, scaling: Scaling = "none") -> None:
         super().__init__()
-        self.preparation = Continuous(slot.data)
+        self.preparation = real_numbers(slot.data, scaling)
         self.features_shape = slot.event
         self.register_buffer("logvar", 2 * torch.tensor(sigma).log())
 
@@ -83,11 +88,12 @@ class LearnedGaussian(Likelihood):
     Args:
         slot: the data's place.
         per: "scalar" or "channel" (a column, for vectors).
+        scaling: "none", or "standard" to learn a mean and a scale per channel from the training rows.
     """
 
-    def __init__(self, slot: Slot, *, per: Literal["scalar", "channel"] = "scalar") -> None:
+    def __init__(self, slot: Slot, *, per: Literal["scalar", "channel"] = "scalar", scaling: Scaling = "none") -> None:
         super().__init__()
-        self.preparation = Continuous(slot.data)
+        self.preparation = real_numbers(slot.data, scaling)
         self.features_shape = slot.event
         channels = slot.event[0] if per == "channel" else 1
         self.raw_logvar = nn.Parameter(torch.zeros(channels, *(1,) * (len(slot.event) - 1)))
@@ -104,11 +110,12 @@ class PixelGaussian(Likelihood):
 
     Args:
         slot: the data's place.
+        scaling: "none", or "standard" to learn a mean and a scale per channel from the training rows.
     """
 
-    def __init__(self, slot: Slot) -> None:
+    def __init__(self, slot: Slot, *, scaling: Scaling = "none") -> None:
         super().__init__()
-        self.preparation = Continuous(slot.data)
+        self.preparation = real_numbers(slot.data, scaling)
         self.event_ndim = len(slot.event)
         self.features_shape = (2 * slot.event[0], *slot.event[1:])
 
@@ -126,14 +133,15 @@ class OptimalGaussian(Likelihood):
     Args:
         slot: the data's place.
         decay: of the moving average; early steps use the plain mean.
+        scaling: "none", or "standard" to learn a mean and a scale per channel from the training rows.
     """
 
     variance: Tensor
     steps: Tensor
 
-    def __init__(self, slot: Slot, *, decay: Fraction = 0.98) -> None:
+    def __init__(self, slot: Slot, *, decay: Fraction = 0.98, scaling: Scaling = "none") -> None:
         super().__init__()
-        self.preparation = Continuous(slot.data)
+        self.preparation = real_numbers(slot.data, scaling)
         self.features_shape = slot.event
         self.decay = decay
         self.register_buffer("variance", torch.ones(()))

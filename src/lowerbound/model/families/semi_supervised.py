@@ -88,8 +88,8 @@ class SemiSupervised(Family):
         return cls(
             data,
             shape,
-            classifier(Ports(data.event, (data.context,), 0, data.levels)),
-            encoder(Ports(data.event, q.features_shape or shape, c, data.levels)),
+            classifier(Ports(px.preparation.inputs_shape, (data.context,), 0, data.levels)),
+            encoder(Ports(px.preparation.inputs_shape, q.features_shape or shape, c, data.levels)),
             q,
             p,
             decoder(Ports(shape, px.features_shape or data.event, c)),
@@ -103,7 +103,7 @@ class SemiSupervised(Family):
     def evidence(self, x: Tensor, context: Context | None, noise: Noise, samples: int = 1) -> Evidence:
         classes, rows = self.data.context, x.shape[0]
         context = context or self._unlabelled(x)
-        log_q_y = torch.log_softmax(apply(self.classifier, x, None).float(), dim=-1)
+        log_q_y = torch.log_softmax(apply(self.classifier, self.preparation.inputs(x), None).float(), dim=-1)
         known = torch.where(context.vector > 0, 0.0, IMPOSSIBLE)
         log_belief = torch.where(context.present[:, None], known, log_q_y)  # (B, classes)
 
@@ -113,7 +113,8 @@ class SemiSupervised(Family):
         q_y, p_y = self._label(log_belief), self._label(torch.zeros(classes, device=x.device))
         # The probability of a given label is no choice of q's.
         log_q = torch.where(context.present, 0.0, q_y.log_prob(y))
-        every = x.expand(len(y), *x.shape).flatten(0, 1)
+        inputs = self.preparation.inputs(x)
+        every = inputs.expand(len(y), *inputs.shape).flatten(0, 1)
         h = apply(self.encoder, every, given).unflatten(0, (len(y), rows))
         latent = Latent.drawn(self.posterior(h, given), self.prior(None, context), noise.child("z"), len(y))
         g = apply(self.decoder, latent.z.flatten(0, 1), given).unflatten(0, (len(y), rows))
@@ -134,7 +135,7 @@ class SemiSupervised(Family):
     def encode(self, x: Tensor, context: Context | None = None, noise: Noise | None = None) -> Latents:
         y = self._classes(x, context)
         given = Context.labels(y, self.data.context)
-        q = self.posterior(apply(self.encoder, x, given), given)
+        q = self.posterior(apply(self.encoder, self.preparation.inputs(x), given), given)
         return {"y": y, "z": tree.point(q) if noise is None else tree.draw(q, noise.child("z"))[0][0]}
 
     def decode(self, latents: Latents, context: Context | None = None) -> Distribution:
@@ -150,7 +151,7 @@ class SemiSupervised(Family):
 
     def _classes(self, x: Tensor, context: Context | None) -> Tensor:
         """The given label where there is one, else the most probable."""
-        guess = apply(self.classifier, x, None).argmax(dim=-1)
+        guess = apply(self.classifier, self.preparation.inputs(x), None).argmax(dim=-1)
         return guess if context is None else torch.where(context.present, context.vector.argmax(dim=1), guess)
 
     def _unlabelled(self, x: Tensor) -> Context:

@@ -104,7 +104,7 @@ class TopDown(Family):
         px = likelihood(Slot(data.event, data))
         c = data.context_features
         shapes: dict[str, Shape] = {f"z{index + 1}": (units,) for index, units in enumerate(latents)}
-        encoders = [encoder(Ports(data.event, (width,), c, data.levels))]
+        encoders = [encoder(Ports(px.preparation.inputs_shape, (width,), c, data.levels))]
         encoders += [network(Ports((width,), (width,), c)) for _ in latents[1:]]
         groups = [Group(data, shape, width, network) for shape in shapes.values()]
         out = decoder(Ports((width,), px.features_shape or data.event, c))
@@ -128,6 +128,7 @@ class TopDown(Family):
             context=context,
             distortion=-px.log_prob(x),
             latents=latents,
+            penalties=self.likelihood.penalties(g, x),
             px=px,
             anchor=g,
             statistics={"likelihood": self.likelihood.statistics(px, x)},
@@ -161,7 +162,7 @@ class TopDown(Family):
 
     def _levels(self, x: Tensor, context: Context | None) -> list[tuple[str, Group, Tensor]]:
         """Name, group and encoder's features, top group first."""
-        features = [x]
+        features = [self.preparation.inputs(x)]
         for encoder in self.encoders:
             features.append(apply(encoder, features[-1], context))  # type: ignore[arg-type]
         return list(zip(self.latents, self._groups, reversed(features[1:]), strict=True))

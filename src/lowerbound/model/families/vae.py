@@ -75,7 +75,7 @@ class VAE(Family):
         return cls(
             data,
             shape,
-            encoder(Ports(data.event, q.features_shape or shape, c, data.levels)),
+            encoder(Ports(px.preparation.inputs_shape, q.features_shape or shape, c, data.levels)),
             q,
             p,
             decoder(Ports(shape, px.features_shape or data.event, c)),
@@ -97,6 +97,7 @@ class VAE(Family):
             context=context,
             distortion=-px.log_prob(x),
             latents={"z": latent},
+            penalties=self.likelihood.penalties(g, x),
             px=px,
             anchor=g,
             statistics={"likelihood": self.likelihood.statistics(px, x)},
@@ -117,7 +118,7 @@ class VAE(Family):
 
     def q(self, x: Tensor, context: Context | None) -> Distribution:
         """The posterior q(z|x), batch shape (B,)."""
-        result: Distribution = self.posterior(apply(self.encoder, x, context), context)
+        result: Distribution = self.posterior(apply(self.encoder, self.preparation.inputs(x), context), context)
         return result
 
     def p(self, context: Context | None) -> Distribution:

@@ -76,7 +76,7 @@ class VQVAE(Family):
         return cls(
             data,
             grid,
-            encoder(Ports(data.event, (dimension, *grid), c, data.levels)),
+            encoder(Ports(px.preparation.inputs_shape, (dimension, *grid), c, data.levels)),
             EMAQuantizer(size, dimension, decay),
             UniformCodes(Slot(grid, data), size=size),
             decoder(Ports((dimension, *grid), px.features_shape or data.event, c)),
@@ -125,7 +125,7 @@ class VQVAE(Family):
 
     def _quantize(self, x: Tensor, context: Context | None) -> tuple[Quantized, Tensor]:
         """Quantise the vectors at all positions of all rows; also the encoder's output (B, D, *positions)."""
-        h = apply(self.encoder, x, context)
+        h = apply(self.encoder, self.preparation.inputs(x), context)
         found: Quantized = self.quantizer(h.movedim(1, -1).flatten(0, -2))
         return found, h
 
