@@ -52,6 +52,7 @@ class Training(_Record):
         precision: of networks; densities stay in fp32.
         compile: compile the networks.
         checkpoint_activations: keep no activations inside networks, compute them again for the gradient.
+        shard: share out weights, gradients and optimiser among processes (FSDP2).
         context_dropout: share of the rows whose context is hidden in training (0.1 for guidance).
         augment: changes of raw training images, each a table with a `kind`: flip, shift.
         validate_every: steps between judgements on the validation rows. None: never.
@@ -80,6 +81,7 @@ class Training(_Record):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
     checkpoint_activations: bool = False
+    shard: bool = False
     context_dropout: float = Field(default=0.0, ge=0, le=1)
     augment: list[Table] = []
     validate_every: int | None = Field(default=None, gt=0)

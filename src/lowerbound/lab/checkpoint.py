@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +86,20 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
     return {f"{index}.{key}": value for index, entry in state.items() for key, value in entry.items()}
 
 
-def load_optimizer(optimizer: Optimizer, tensors: Tensors) -> None:
-    """Put a saved state into an optimiser over the same parameters."""
+def load_optimizer(optimizer: Optimizer, tensors: Tensors, share: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Put a saved state into an optimiser over the same parameters.
+
+    Args:
+        optimizer: over the parameters.
+        tensors: as `optimizer_tensors` gave them.
+        share: (whole tensor, parameter) -> the tensor, shared out among processes as the parameter is.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = value
+        like = parameters[int(index)]
+        state.setdefault(int(index), {})[key] = share(value, like) if value.shape == like.shape else value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

@@ -76,8 +76,10 @@ def train(
         if run.finished:
             return run
         _go_on(run, loop)
-        if _train_and_record(run, loop, dataset, watch, stop) and processes.leads:
-            run.finish(best_weights(run) or loop.average.final(built), loop.step)
+        finished = _train_and_record(run, loop, dataset, watch, stop)
+        weights = loop.final_weights()
+        if finished and processes.leads:
+            run.finish(best_weights(run) or weights, loop.step)
         processes.barrier()
     return run
 

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lowerbound.errors import NotABoundError
+from lowerbound.errors import NotABoundError, NotSupportedError
 from lowerbound.files import write_json
 from lowerbound.lab.data.load import load_data
 from lowerbound.lab.data.rows import Dataset
 from lowerbound.lab.device import find_device
+from lowerbound.lab.evaluation.aggregate import aggregate_results
 from lowerbound.lab.evaluation.bounds import bound_results, bounds, convergence
-from lowerbound.lab.evaluation.latents import latent_results
+from lowerbound.lab.evaluation.latents import Group, collect, latent_results
 from lowerbound.lab.evaluation.modes import mode_results, true_nll
 from lowerbound.lab.evaluation.result import Result
 from lowerbound.lab.generation import use
@@ -118,7 +119,10 @@ def judge(
             refused["nll_nats"] = found.refused
     except NotABoundError as error:
         refused["elbo_nats"] = str(error)
-    results |= latent_results(model, _batches(model, dataset, settings))
+    groups = collect(model, _batches(model, dataset, settings))
+    results |= latent_results(groups)
+    for name, group in groups.items():
+        _add_aggregate(results, refused, group, f"_{name}" if len(groups) > 1 else "", settings.seed)
     if dataset.truth is not None:
         observations: dict[str, use.Observe] = {"generated": "point", "observed": "sample"}
         for prefix, observe in observations.items():
@@ -128,6 +132,16 @@ def judge(
         results |= mode_results(real, dataset.truth.centres, "real")
         results["true_nll_nats"] = true_nll(real, dataset.truth.centres, dataset.truth.sigma)
     return Judgement(protocol, results, curves, refused)
+
+
+def _add_aggregate(results: dict[str, Result], refused: dict[str, str], group: Group, suffix: str, seed: int) -> None:
+    """Add what the aggregate posterior says, or why it cannot be had."""
+    if not group.draws.is_floating_point():
+        return  # discrete codes have their own results
+    try:
+        results.update(aggregate_results(group, suffix, seed))
+    except NotSupportedError as error:
+        refused[f"mutual_information{suffix}_nats"] = str(error)
 
 
 def _count(dataset: Dataset, settings: Evaluation) -> int:

@@ -80,8 +80,8 @@ class Recorder:
 
     def checkpoint(self, step: int) -> None:
         """Write a checkpoint, if this process does."""
+        tensors, numbers = self.loop.state()
         if self.leads:
-            tensors, numbers = self.loop.state()
             numbers["environment"] = environment()
             checkpoint.save(self.run.checkpoints, step, tensors, numbers, self.training.checkpoints)
 
@@ -112,8 +112,9 @@ class Recorder:
         value = validation_elbo(self.loop, self.validation)
         if float(value) > standing.best:
             self.loop.standing = type(standing)(float(value), 0)
+            weights = self.loop.final_weights()
             if self.leads and self.training.keep == "best":
-                checkpoint.write_tensors(self.run.checkpoints / BEST, self.loop.average.final(self.loop.model))
+                checkpoint.write_tensors(self.run.checkpoints / BEST, weights)
         else:
             self.loop.standing = type(standing)(standing.best, standing.since + 1)
         self.ended_early = self._impatient()

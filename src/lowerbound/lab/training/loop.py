@@ -22,6 +22,7 @@ from lowerbound.lab.training.blackbox import NonFiniteError, Probe
 from lowerbound.lab.training.precision import LossScale, autocast
 from lowerbound.lab.training.processes import Processes
 from lowerbound.lab.training.rates import rate_factor
+from lowerbound.lab.training.sharding import is_shared, shard, share_like, whole
 from lowerbound.lab.training.spikes import SpikeGuard
 from lowerbound.model.distributions import tree
 from lowerbound.model.evidence import Evidence, Statistics
@@ -100,6 +101,8 @@ class Loop:
         processes: Processes,
     ) -> None:
         self.model, self.objective = model.to(device), objective.to(device)
+        if training.shard:
+            shard(model, objective, processes, device)
         self.rows, self.training, self.seed, self.device, self.processes = rows, training, seed, device, processes
         self.batch_size = _batch_size(training, len(rows), processes.world)
         self.order = Order(seed, len(rows), self.batch_size)
@@ -159,14 +162,14 @@ class Loop:
         return numbers if taken else {**numbers, f"skipped_{player.role}": norm.new_ones(())}
 
     def state(self) -> tuple[dict[str, Mapping[str, Tensor]], dict[str, Any]]:
-        """Everything that goes on from here: tensors by file and name, and numbers."""
+        """Everything that goes on from here: tensors by file and name, and numbers; asked of all processes at once."""
         tensors: dict[str, Mapping[str, Tensor]] = {
-            "model": self.model.state_dict(),
+            "model": whole(self.model.state_dict()),
             "objective": self.objective.state_dict(),
-            "average": self.average.weights,
+            "average": whole(self.average.weights),
         }
         for role, optimizer in self.optimizers.items():
-            tensors[f"optimizer-{role}"] = checkpoint.optimizer_tensors(optimizer)
+            tensors[f"optimizer-{role}"] = whole(checkpoint.optimizer_tensors(optimizer))
         numbers = {
             "loss_scale": self.scale.state(),
             "spikes": {role: guard.state() for role, guard in self.spikes.items()},
@@ -175,14 +178,19 @@ class Loop:
         }
         return tensors, numbers
 
+    def final_weights(self) -> dict[str, Tensor]:
+        """The weights to keep, whole; asked of all processes at once."""
+        return whole(self.average.final(self.model))
+
     def load(self, tensors: Mapping[str, Mapping[str, Tensor]], numbers: Mapping[str, Any]) -> None:
         """Go on from a saved state."""
-        self.model.load_state_dict(tensors["model"])
+        own = self.model.state_dict()
+        self.model.load_state_dict({name: share_like(value, own[name]) for name, value in tensors["model"].items()})
         self.objective.load_state_dict(tensors["objective"])
         for name, value in tensors["average"].items():
-            self.average.weights[name].copy_(value)
+            self.average.weights[name].copy_(share_like(value, self.average.weights[name]))
         for role, optimizer in self.optimizers.items():
-            checkpoint.load_optimizer(optimizer, tensors[f"optimizer-{role}"])
+            checkpoint.load_optimizer(optimizer, tensors[f"optimizer-{role}"], share_like)
         self.scale.load(numbers["loss_scale"])
         for role, guard in self.spikes.items():
             guard.load(numbers["spikes"][role])
@@ -229,7 +237,8 @@ class Loop:
     def _reduce(self, gradients: list[Tensor], total: Total) -> Tensor:
         """Add everything up over processes, undo the loss scale, and return the gradient's norm."""
         statistics = [value for values in total.model.values() for value in values.values()]
-        self.processes.add([*gradients, *total.parts.values(), *statistics, *total.objective.values()])
+        own = [gradient for gradient in gradients if not is_shared(gradient)]  # the others are added up already
+        self.processes.add([*own, *total.parts.values(), *statistics, *total.objective.values()])
         if self.scale.value != 1:
             torch._foreach_div_(gradients, self.scale.value)
         return gradient_norm(gradients) if gradients else torch.zeros((), device=self.device)
@@ -353,10 +362,10 @@ def seed_hidden(seed: int, device: torch.device) -> None:
 
 def gradient_norm(gradients: list[Tensor]) -> Tensor:
     """The norm of all gradients together; in double precision where single overflows (from 2e19 on)."""
-    norm = torch.nn.utils.get_total_norm(gradients)
+    norm = whole({"norm": torch.nn.utils.get_total_norm(gradients)})["norm"]
     if torch.isfinite(norm):
         return norm
-    return torch.nn.utils.get_total_norm([gradient.double() for gradient in gradients])
+    return whole({"norm": torch.nn.utils.get_total_norm([gradient.double() for gradient in gradients])})["norm"]
 
 
 def _accumulate(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
