@@ -20,6 +20,7 @@ import lowerbound
 from lowerbound.errors import RecipeError, ShapeError, TrainingFailedError
 from lowerbound.lab.data.load import load_data
 from lowerbound.lab.data.rows import Dataset, InMemory
+from lowerbound.lab.training.audit import audit
 from lowerbound.lab.training.augment import augmentations
 from lowerbound.lab.training.journal import read_journal
 from lowerbound.lab.training.loop import Loop
@@ -251,3 +252,40 @@ def test_forgetting_activations_saves_memory() -> None:
         saved.append(sum(sizes))
         assert x.requires_grad
     assert saved[1] < saved[0]
+
+
+# ---------------------------------------------------------------------------------------------------------- audit
+
+
+def test_the_audit_says_what_is_held_and_changes_nothing() -> None:
+    data = load_data({"kind": "digits"})
+    loop = lowerbound.make_loop(recipe("training.ema=0.9"), data)
+    before = {name: value.clone() for name, value in loop.model.state_dict().items()}
+    ranges, memory = audit(loop)
+    assert all(torch.equal(value, before[name]) for name, value in loop.model.state_dict().items())
+    weights = 4 * sum(parameter.numel() for parameter in loop.model.parameters())
+    assert (memory.parameters, memory.gradients, memory.optimizer) == (weights, weights, 2 * weights)
+    assert memory.average >= weights
+    assert memory.data == 1297 * 64
+    assert memory.total == sum(vars(memory).values())
+    assert {row.name for row in ranges} >= {"encoder.layers.0", "decoder.layers.2"}
+    assert {row.fp16 for row in ranges} == {"fits"}
+
+
+def test_the_audit_sees_what_forgetting_activations_saves() -> None:
+    data = load_data({"kind": "digits"})
+    wide = ["model.encoder.widths=[256,256]", "model.decoder.widths=[256,256]"]
+    kept, forgotten = (
+        audit(lowerbound.make_loop(recipe(*wide, f"training.checkpoint_activations={flag}"), data))[1].activations
+        for flag in ("false", "true")
+    )
+    assert forgotten < 0.6 * kept
+
+
+def test_the_audit_finds_what_overflows_in_half_precision() -> None:
+    data = poisoned(0, 0.0)
+    assert isinstance(data.train, InMemory)
+    for scale, verdict in ((1.0, "fits"), (4e4, "near the limit"), (1e7, "overflows")):
+        large = replace(data, train=InMemory(data.train.raw * scale))
+        loop = lowerbound.make_loop(recipe("model.likelihood.kind=gaussian"), large)
+        assert verdict in {row.fp16 for row in audit(loop)[0]}

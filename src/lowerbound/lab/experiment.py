@@ -8,6 +8,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lowerbound.errors import RunError, TrainingFailedError
 from lowerbound.lab import checkpoint
 from lowerbound.lab.data.load import load_data
@@ -15,6 +17,7 @@ from lowerbound.lab.data.rows import Dataset
 from lowerbound.lab.device import find_device
 from lowerbound.lab.recorder import Progress, Recorder, best_weights
 from lowerbound.lab.run import Run, environment
+from lowerbound.lab.training.audit import Memory, Range, audit
 from lowerbound.lab.training.blackbox import NonFiniteError, explain, write_blackbox
 from lowerbound.lab.training.loop import Gentleness, Loop
 from lowerbound.lab.training.processes import Processes
@@ -64,9 +67,7 @@ def train(
     if processes.leads:
         _check_folder(run, recipe, resume)
     dataset = data or load_data(recipe.data, data_dir)
-    built = model or build_model(recipe.model, dataset.spec, recipe.seed)
-    objective = build_objective(recipe.objective, built, recipe.seed)
-    loop = Loop(built, objective, dataset.train, recipe.training, recipe.seed, place, processes)
+    loop = make_loop(recipe, dataset, model, place, processes)
     with run.locked() if processes.leads else nullcontext():
         if processes.leads:
             _check_folder(run, recipe, resume)  # again, now that nobody else can write
@@ -82,6 +83,34 @@ def train(
             run.finish(best_weights(run) or weights, loop.step)
         processes.barrier()
     return run
+
+
+def make_loop(
+    recipe: Recipe,
+    dataset: Dataset,
+    model: Family | None = None,
+    device: torch.device | None = None,
+    processes: Processes | None = None,
+) -> Loop:
+    """All that trains a recipe on data, put together, at step 0."""
+    built = model or build_model(recipe.model, dataset.spec, recipe.seed)
+    objective = build_objective(recipe.objective, built, recipe.seed)
+    place = device or torch.device("cpu")
+    return Loop(built, objective, dataset.train, recipe.training, recipe.seed, place, processes or Processes())
+
+
+def profile(
+    recipe: Recipe, *, data: Dataset | None = None, data_dir: Path | None = None, device: str = "cpu"
+) -> tuple[list[Range], Memory]:
+    """What a recipe needs to train: the range of each module's activations, and the memory by what holds it.
+
+    Args:
+        recipe: what would be trained.
+        data: rows of one's own instead of the recipe's data.
+        data_dir: where the recipe's data lie.
+        device: a torch device.
+    """
+    return audit(make_loop(recipe, data or load_data(recipe.data, data_dir), device=find_device(device)))
 
 
 def _check_folder(run: Run, recipe: Recipe, resume: bool) -> None:

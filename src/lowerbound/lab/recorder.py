@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lowerbound.lab import checkpoint
 from lowerbound.lab.data.rows import Rows
+from lowerbound.lab.film import film_steps, has_picture, take_frame, write_frame
 from lowerbound.lab.run import Run, environment
 from lowerbound.lab.training.journal import Journal
 from lowerbound.lab.training.loop import Loop, Parts
@@ -63,12 +64,15 @@ class Recorder:
         self.ended_early = self._impatient()
         if self.leads:
             checkpoint.clear(run.checkpoints)
+        self.film = film_steps(self.training.film, loop.steps) if has_picture(loop.model.data) else set()
         self.journal = Journal(run.journal_path, loop.step) if self.leads else None
         self._started = self._last_time = time.perf_counter()
         self._last_step = loop.step
 
     def after_step(self, step: int, parts: Parts) -> bool:
         """Record a step; whether to stop here."""
+        if step in self.film:
+            self._film()
         if self._every(self.training.validate_every, step):
             parts = {**parts, "validation_elbo_nats": self._validate()}
         stopping = (self.stop is not None and self.stop()) or self.ended_early
@@ -105,6 +109,12 @@ class Recorder:
         self.journal.write({"step": step, **numbers, **times})
         if self.watch is not None:
             self.watch(Progress(step, self.loop.steps, speed, numbers))
+
+    def _film(self) -> None:
+        """Take a frame of the film of training; all processes do, as weights may be shared out."""
+        frame = take_frame(self.loop, self.validation)
+        if self.leads:
+            write_frame(self.run.film, frame, self.loop.model.data.levels)
 
     def _validate(self) -> Tensor:
         """The ELBO of the validation rows with the weights that would be kept; takes note if it is the best yet."""

@@ -33,6 +33,7 @@ class Run:
         run.json              how far it got, the hash of the weights, and on what it was trained
         weights.safetensors   the weights to use
         journal.jsonl         one row per recorded step
+        film/                 what the model made after a few steps
         checkpoint/           what training goes on from
         evaluation.json       what it was found to be worth
         figures/ report.html  for people
@@ -67,6 +68,10 @@ class Run:
     @property
     def figures(self) -> Path:
         return self.path / "figures"
+
+    @property
+    def film(self) -> Path:
+        return self.path / "film"
 
     @property
     def report_path(self) -> Path:

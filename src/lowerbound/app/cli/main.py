@@ -19,6 +19,7 @@ from lowerbound.app.cli import (
     fill,
     interpolate,
     manifold,
+    profile,
     recipes,
     reconstruct,
     report,
@@ -52,6 +53,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "denoise": denoise.denoise,
     "fill": fill.fill,
     "manifold": manifold.manifold,
+    "profile": profile.profile,
 }
 for name, command in COMMANDS.items():
     app.command(name)(command)

@@ -55,8 +55,7 @@ def train(
 
 def _dry_run(recipe: lowerbound.Recipe, data_dir: Path | None, as_json: bool) -> None:
     data = lowerbound.load_data(recipe.data, data_dir)
-    model = lowerbound.build_model(recipe.model, data.spec, recipe.seed)
-    lowerbound.build_objective(recipe.objective, model, recipe.seed)
+    model = lowerbound.make_loop(recipe, data).model
     rows = lowerbound.summarise(model)
     total = sum(parameter.numel() for parameter in model.parameters())
     if as_json:

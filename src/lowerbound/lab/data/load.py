@@ -16,6 +16,7 @@ from lowerbound.lab.data.frey import frey_faces
 from lowerbound.lab.data.gmm2d import gmm2d
 from lowerbound.lab.data.images import images
 from lowerbound.lab.data.mnist import fashion_mnist, mnist
+from lowerbound.lab.data.quarantine import apply
 from lowerbound.lab.data.rows import Dataset
 from lowerbound.lab.data.splits import SPLITS, Split
 from lowerbound.lab.data.table import table as table_data
@@ -35,18 +36,21 @@ DATA: Kinds = {
 DATA_PARTS: Groups = {Split: SPLITS}
 
 
-def load_data(table: Mapping[str, Any], data_dir: Path | None = None) -> Dataset:
+def load_data(table: Mapping[str, Any], data_dir: Path | None = None, quarantine: Path | None = None) -> Dataset:
     """The data of a recipe's `data` table.
 
     Args:
         table: `kind` and its settings.
         data_dir: where files lie; by default the folder named by the environment variable LOWERBOUND_DATA.
+        quarantine: the list of what a run leaves out, where there is such a file.
 
     Raises:
         RecipeError: an unknown kind or setting.
         DataError: files that are missing or wrong, or hold rows that are; names the first of them.
     """
     dataset = read_data(table, data_dir)
+    if quarantine is not None and quarantine.exists():
+        return apply(dataset, quarantine)
     wrong = [finding for finding in dataset.findings if finding.severity == "error"]
     if wrong:
         more = f" (and {len(wrong) - 1} more findings)" if len(wrong) > 1 else ""

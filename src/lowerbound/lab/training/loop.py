@@ -135,7 +135,7 @@ class Loop:
         self.model.train()
         while self.step < self.steps:
             parts: Parts = {}
-            for number, player in self._schedule(self.step):
+            for number, player in self.schedule(self.step):
                 parts |= self.turn(number, player)
             self.average.follow(self.model, self.step)
             self.step += 1
@@ -145,10 +145,7 @@ class Loop:
 
     def turn(self, number: int, player: Player) -> Parts:
         """One turn of one player, on batch `number`; returns the numbers to record."""
-        seed_hidden(derive_seed(self.seed, "hidden", number, self.processes.rank), self.device)
-        span = self.processes.span(self.batch_size)
-        noise = BatchNoise(self.seed, number, self.batch_size, span, self.device)
-        batch = self.rows.take(self.order.batch(number)[slice(*span)]).to(self.device)
+        batch, noise = self._deal(number)
         with self._only(player.role) as parameters:
             total = self._backward(batch, noise, player)
             gradients = [p.grad for p in parameters if p.grad is not None]
@@ -160,6 +157,23 @@ class Loop:
                 self._absorb(total)
         numbers = {**total.parts, f"gradient_norm_{player.role}": norm}
         return numbers if taken else {**numbers, f"skipped_{player.role}": norm.new_ones(())}
+
+    def look(self, number: int, player: Player) -> dict[int, Tensor]:
+        """The gradients of a turn that is not taken, by the identity of the parameter."""
+        self.model.train()
+        batch, noise = self._deal(number)
+        with self._only(player.role) as parameters:
+            self._backward(batch, noise, player)
+            gradients = {id(p): p.grad / self.scale.value for p in parameters if p.grad is not None}
+        self._forget_gradients()
+        return gradients
+
+    def _deal(self, number: int) -> tuple[Batch, BatchNoise]:
+        """This process's rows of batch `number`, and their noise."""
+        seed_hidden(derive_seed(self.seed, "hidden", number, self.processes.rank), self.device)
+        span = self.processes.span(self.batch_size)
+        noise = BatchNoise(self.seed, number, self.batch_size, span, self.device)
+        return self.rows.take(self.order.batch(number)[slice(*span)]).to(self.device), noise
 
     def state(self) -> tuple[dict[str, Mapping[str, Tensor]], dict[str, Any]]:
         """Everything that goes on from here: tensors by file and name, and numbers; asked of all processes at once."""
@@ -198,7 +212,7 @@ class Loop:
         self.standing = Standing(**numbers["standing"])
         self.step = numbers["step"]
 
-    def _schedule(self, step: int) -> Iterator[tuple[int, Player]]:
+    def schedule(self, step: int) -> Iterator[tuple[int, Player]]:
         """The turns of a step, each with the number of its batch."""
         number = step * self.turns
         for player in self.objective.players:
@@ -255,15 +269,17 @@ class Loop:
         """Take the turn again with a probe at every module: what happened, and where first."""
         modules = {name: module for name, module in self.model.named_modules() if name}
         modules |= {f"objective.{name}": module for name, module in self.objective.named_modules() if name}
-        for parameter in [*self.model.parameters(), *self.objective.parameters()]:
-            parameter.grad = None
+        self._forget_gradients()
         probe = Probe(modules)
         total = self._backward(batch, noise, player)
         layers = probe.close()
-        for parameter in [*self.model.parameters(), *self.objective.parameters()]:
-            parameter.grad = None
+        self._forget_gradients()
         parts = {name: float(value) for name, value in total.parts.items()}
         return NonFiniteError(self.step, number, player.role, parts, batch, layers)
+
+    def _forget_gradients(self) -> None:
+        for parameter in [*self.model.parameters(), *self.objective.parameters()]:
+            parameter.grad = None
 
     def _step(self, player: Player, parameters: list[nn.Parameter], norm: Tensor) -> bool:
         """Clip and step, unless the gradient overflowed or is a spike; returns whether the step was taken."""
