@@ -61,6 +61,8 @@ class Training(_Record):
         journal_every: steps between rows of the journal.
         checkpoint_every: steps between checkpoints.
         checkpoints: how many of them are retained.
+        film: frames of the film of training: samples and reconstructions after steps that are evenly spaced in their
+            logarithm; 0: none.
     """
 
     steps: int | None = Field(default=None, gt=0)
@@ -90,6 +92,7 @@ class Training(_Record):
     journal_every: int = Field(default=10, gt=0)
     checkpoint_every: int = Field(default=500, gt=0)
     checkpoints: int = Field(default=2, gt=0)
+    film: int = Field(default=8, ge=0, le=100)
 
     @model_validator(mode="after")
     def _one_length(self) -> Training:

@@ -82,9 +82,7 @@ def read_film(folder: Path) -> list[Frame]:
         try:
             with np.load(path, allow_pickle=False) as file:
                 found = {name: torch.from_numpy(file[name]) for name in file.files}
-            frames.append(
-                Frame(int(path.stem), found["samples"], found.get("originals"), found.get("reconstructions"))
-            )
+            frames.append(Frame(int(path.stem), found["samples"], found.get("originals"), found.get("reconstructions")))
         except (ValueError, OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile):
             continue
     return frames

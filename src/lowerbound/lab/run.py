@@ -35,6 +35,7 @@ class Run:
         journal.jsonl         one row per recorded step
         film/                 what the model made after a few steps
         checkpoint/           what training goes on from
+        quarantine.json       the rows that were left out, if any were
         evaluation.json       what it was found to be worth
         figures/ report.html  for people
 
@@ -72,6 +73,10 @@ class Run:
     @property
     def film(self) -> Path:
         return self.path / "film"
+
+    @property
+    def quarantine_path(self) -> Path:
+        return self.path / "quarantine.json"
 
     @property
     def report_path(self) -> Path:
