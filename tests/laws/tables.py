@@ -8,21 +8,34 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Categorical, Distribution, Independent, MixtureSameFamily, Normal
+from torch.distributions import (
+    Bernoulli,
+    Categorical,
+    Distribution,
+    Independent,
+    Laplace,
+    MixtureSameFamily,
+    Normal,
+    StudentT,
+)
 
 from lowerbound.kinds import Part
 from lowerbound.model.build import build_model, build_objective
 from lowerbound.model.distributions.autoregressive import AutoregressiveTokens
 from lowerbound.model.distributions.codes import Codes
+from lowerbound.model.distributions.columns import ColumnProduct
+from lowerbound.model.distributions.continuous_bernoulli import ContinuousBernoulli
+from lowerbound.model.distributions.counts import NegativeBinomial, ZeroInflatedNegativeBinomial
 from lowerbound.model.distributions.delta import Delta
 from lowerbound.model.distributions.diffusion import DiffusionDensity
+from lowerbound.model.distributions.logistic_mixture import LogisticMixture
 from lowerbound.model.distributions.tree import diagonal_normal, independent
 from lowerbound.model.families.family import Family
 from lowerbound.model.families.stack import Stack
 from lowerbound.model.networks import attention, convolutional, masking, mlp, residual, sequence
 from lowerbound.model.networks.network import Network, Ports
 from lowerbound.model.objectives.objective import Objective
-from lowerbound.model.spec import Context, DataSpec
+from lowerbound.model.spec import Column, Context, DataSpec
 from lowerbound.noise import generator
 
 ROWS = 6
@@ -32,14 +45,45 @@ DIGITS = DataSpec(event=(1, 8, 8), levels=17, examples=1000)
 LABELLED = DataSpec(event=(1, 8, 8), levels=17, context=3, examples=1000)
 POINTS = DataSpec(event=(2,), examples=1000)
 TEXT = DataSpec(event=(7,), levels=5, examples=1000)
+COLOUR = DataSpec(event=(3, 4, 4), levels=256, examples=1000)
+COUNTS = DataSpec(event=(3,), examples=1000, columns=tuple(Column(name, "count") for name in "abc"))
+TABLE = DataSpec(
+    event=(7,),
+    examples=1000,
+    columns=(
+        Column("age", "real"),
+        Column("town", "category", 3),
+        Column("visits", "count"),
+        Column("member", "binary"),
+        Column("income", "real"),
+        Column("colour", "category", 4),
+        Column("children", "count"),
+    ),
+)
 
 
 def raw_rows(data: DataSpec, rows: int = ROWS, seed: int = 0) -> Tensor:
-    """Rows as they might be stored."""
+    """Rows as they might be stored; a fifth of a mixed table is missing."""
     source = generator(seed)
+    if data.columns:
+        return _table_rows(data.columns, rows, source)
     if data.levels is None:
         return torch.randn(rows, *data.event, generator=source)
     return torch.randint(data.levels, (rows, *data.event), generator=source).to(torch.uint8)
+
+
+def _table_rows(columns: tuple[Column, ...], rows: int, source: torch.Generator) -> Tensor:
+    kinds: dict[str, Callable[[Column], Tensor]] = {
+        "real": lambda column: 50 + 20 * torch.randn(rows, generator=source),
+        "count": lambda column: torch.randint(9, (rows,), generator=source).float(),
+        "category": lambda column: torch.randint(column.categories, (rows,), generator=source).float(),
+        "binary": lambda column: torch.randint(2, (rows,), generator=source).float(),
+    }
+    values = torch.stack([kinds[column.kind](column) for column in columns], dim=1)
+    if len({column.kind for column in columns}) == 1:
+        return values
+    missing = torch.rand(values.shape, generator=source) < 0.2
+    return values.masked_fill(missing, torch.nan)
 
 
 def context_rows(data: DataSpec, rows: int = ROWS) -> Context | None:
@@ -111,6 +155,33 @@ DISTRIBUTIONS: dict[str, DistributionRow] = {
             validate_args=False,
         ),
         moments=True,
+    ),
+    "continuous-bernoulli": DistributionRow(
+        lambda: independent(ContinuousBernoulli(5 * _normal(4, 3)), 1), moments=True
+    ),
+    "laplace": DistributionRow(
+        lambda: independent(Laplace(_normal(4, 3), _normal(4, 3).exp(), validate_args=False), 1), moments=True
+    ),
+    "student-t": DistributionRow(
+        lambda: independent(StudentT(10 + _normal(4, 3), _normal(4, 3), _normal(4, 3).exp(), validate_args=False), 1),
+        moments=True,
+    ),
+    "logistic-mixture": DistributionRow(
+        lambda: independent(LogisticMixture(_normal(4, 3, 2), _normal(4, 3, 2), _normal(4, 3, 2) - 1, 5), 1),
+        discrete=True,
+    ),
+    "negative-binomial": DistributionRow(
+        lambda: independent(NegativeBinomial(1 + _normal(4, 3), 1 + _normal(4, 3)), 1), moments=True, discrete=True
+    ),
+    "zero-inflated": DistributionRow(
+        lambda: independent(ZeroInflatedNegativeBinomial(_normal(4, 3), 1 + _normal(4, 3), 1 + _normal(4, 3)), 1),
+        moments=True,
+        discrete=True,
+    ),
+    "columns": DistributionRow(
+        lambda: ColumnProduct(
+            (Normal(_normal(4, 2), _normal(4, 2).exp()), Categorical(logits=_normal(4, 1, 3))), ((0, 2), (1,))
+        )
     ),
     "codes": DistributionRow(lambda: Codes(torch.arange(8).reshape(4, 2), 1), discrete=True),
     "delta": DistributionRow(lambda: Delta(_normal(4, 3), 1), exact=False),
@@ -186,6 +257,19 @@ LIKELIHOODS: dict[str, tuple[Table, DataSpec]] = {
     "gaussian-optimal": ({"kind": "gaussian-optimal"}, POINTS),
     "gaussian-images": ({"kind": "gaussian"}, DIGITS),
     "tokens": ({"kind": "tokens", "features": 4, "width": 4}, TEXT),
+    "gaussian-standard": ({"kind": "gaussian", "per": "channel", "scaling": "standard"}, POINTS),
+    "gaussian-optimal-standard": ({"kind": "gaussian-optimal", "scaling": "standard"}, DIGITS),
+    "continuous-bernoulli": ({"kind": "continuous-bernoulli"}, DIGITS),
+    "laplace": ({"kind": "laplace"}, POINTS),
+    "laplace-standard": ({"kind": "laplace", "per": "channel", "scaling": "standard"}, DIGITS),
+    "student-t": ({"kind": "student-t", "per": "channel"}, POINTS),
+    "logistic-mixture": ({"kind": "logistic-mixture", "components": 3}, COLOUR),
+    "categorical": ({"kind": "categorical"}, DIGITS),
+    "categorical-tokens": ({"kind": "categorical"}, TEXT),
+    "negative-binomial": ({"kind": "negative-binomial"}, COUNTS),
+    "zero-inflated": ({"kind": "zero-inflated"}, COUNTS),
+    "table": ({"kind": "table"}, TABLE),
+    "table-of-counts": ({"kind": "table"}, COUNTS),
 }
 
 # -------------------------------------------------------------------------------------------------------- families
@@ -238,6 +322,11 @@ FAMILIES: dict[str, FamilyRow] = {
     ),
     "vae-pixel-gaussian": FamilyRow(
         {"kind": "vae", "latent": 2, "likelihood": {"kind": "gaussian-pixel"}, **SMALL}, POINTS
+    ),
+    "vae-table": FamilyRow({"kind": "vae", "latent": 3, "likelihood": {"kind": "table"}, **SMALL}, TABLE),
+    "vae-counts": FamilyRow({"kind": "vae", "latent": 3, "likelihood": {"kind": "zero-inflated"}, **SMALL}, COUNTS),
+    "vae-levels": FamilyRow(
+        {"kind": "vae", "latent": 3, "likelihood": {"kind": "logistic-mixture", "components": 2}, **SMALL}, COLOUR
     ),
     "conditional": FamilyRow({"kind": "vae", "latent": 4, "prior": {"kind": "context"}, **SMALL}, LABELLED),
     "text": FamilyRow(
@@ -309,6 +398,9 @@ OBJECTIVES: dict[str, ObjectiveRow] = {
     "elbo-top-down": ObjectiveRow({"kind": "elbo"}, "top-down"),
     "elbo-conditional": ObjectiveRow({"kind": "elbo"}, "conditional"),
     "elbo-diffusion": ObjectiveRow({"kind": "elbo"}, "density-diffusion"),
+    "elbo-table": ObjectiveRow({"kind": "elbo"}, "vae-table"),
+    "elbo-counts": ObjectiveRow({"kind": "elbo"}, "vae-counts"),
+    "elbo-levels": ObjectiveRow({"kind": "elbo"}, "vae-levels"),
     "importance": ObjectiveRow({"kind": "importance", "samples": 5}),
     "importance-vamp": ObjectiveRow({"kind": "importance", "samples": 5}, "vae-vamp"),
     "doubly-reparameterised": ObjectiveRow({"kind": "doubly-reparameterised", "samples": 5}),

@@ -112,6 +112,7 @@ def test_discrete_densities_sum_to_one() -> None:
         "bernoulli": itertools.product([0.0, 1.0], repeat=3),
         "categorical": itertools.product(range(5), repeat=3),
         "tokens": itertools.product(range(3), repeat=3),
+        "logistic-mixture": itertools.product(range(5), repeat=3),
     }.items():
         distribution = DISTRIBUTIONS[name].make()
         every = torch.tensor(list(values))[:, None].expand(-1, ROWS, -1)

@@ -48,7 +48,7 @@ def test_trains_with_finite_parts(name: str) -> None:
 def test_a_player_moves_its_own_parameters_only(name: str) -> None:
     loop = loop_of(name)
     loop.model.train()
-    for number, player in loop._schedule(0):
+    for number, player in loop.schedule(0):
         before = weights(loop)
         loop.turn(number, player)
         moved = changed(before, weights(loop))

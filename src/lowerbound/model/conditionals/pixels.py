@@ -1,0 +1,85 @@
+"""Likelihoods of values on a bounded scale: intensities in [0, 1] and integer levels."""
+
+from __future__ import annotations
+
+import torch
+from torch.distributions import Categorical, Distribution
+
+from lowerbound.model.conditionals.conditional import Features, Slot, in_float, softly_bounded
+from lowerbound.model.conditionals.likelihoods import Likelihood
+from lowerbound.model.conditionals.preparation import Continuous, Levels
+from lowerbound.model.distributions.continuous_bernoulli import ContinuousBernoulli
+from lowerbound.model.distributions.logistic_mixture import LogisticMixture
+from lowerbound.model.distributions.tree import independent
+from lowerbound.model.spec import Context, Count
+
+# Log scales of logistic densities on [-1, 1]: from well below a step of 8 bits to flat.
+LOG_SCALE_RANGE = (-7.0, 5.0)
+
+
+class ContinuousBernoulliLikelihood(Likelihood):
+    """Independent intensities in [0, 1] (Loaiza-Ganem & Cunningham 2019); features are logits.
+
+    The binary cross-entropy of grey pixels with its normaliser. Integers are dequantised, so that their bits per
+    dimension are a bound; real-valued data must lie in [0, 1].
+
+    Args:
+        slot: the data's place.
+    """
+
+    def __init__(self, slot: Slot) -> None:
+        super().__init__()
+        self.preparation = Continuous(slot.data)
+        self.features_shape = slot.event
+
+    def forward(self, features: Features, context: Context | None) -> Distribution:
+        assert self.features_shape is not None
+        return independent(ContinuousBernoulli(in_float(features), validate_args=False), len(self.features_shape))
+
+
+class LogisticMixtureLikelihood(Likelihood):
+    """Independent integer levels, a mixture of discretised logistic densities each (Salimans et al. 2017, eq. 2).
+
+    A probability of integers: nothing is dequantised, and bits per dimension need no Jacobian. Channels of a pixel are
+    independent given z; in the paper they are not.
+
+    Args:
+        slot: the data's place.
+        components: of each value's mixture.
+    """
+
+    def __init__(self, slot: Slot, *, components: Count = 5) -> None:
+        super().__init__()
+        self.preparation = Levels(slot.data)
+        self.levels, self.components, self.event_ndim = self.preparation.maximum + 1, components, len(slot.event)
+        self.features_shape = (3 * components * slot.event[0], *slot.event[1:])
+        # Without spread, all components would start equal and stay so.
+        self.spread: torch.Tensor
+        self.register_buffer("spread", torch.linspace(-1, 1, components + 2)[1:-1], persistent=False)
+
+    def forward(self, features: Features, context: Context | None) -> Distribution:
+        axis = -self.event_ndim
+        parts = in_float(features).unflatten(axis, (3, self.components, -1)).movedim(axis - 1, -1)
+        logits, loc, raw = parts.unbind(axis - 2)
+        log_scale = softly_bounded(raw - 1, *LOG_SCALE_RANGE)
+        mixture = LogisticMixture(logits, loc + self.spread, log_scale, self.levels, validate_args=False)
+        return independent(mixture, self.event_ndim)
+
+
+class CategoricalLikelihood(Likelihood):
+    """Independent integer levels, with a probability of its own for each level.
+
+    Args:
+        slot: the data's place.
+    """
+
+    def __init__(self, slot: Slot) -> None:
+        super().__init__()
+        self.preparation = Levels(slot.data)
+        self.levels, self.event_ndim = self.preparation.maximum + 1, len(slot.event)
+        self.features_shape = (slot.event[0] * self.levels, *slot.event[1:])
+
+    def forward(self, features: Features, context: Context | None) -> Distribution:
+        axis = -self.event_ndim
+        logits = in_float(features).unflatten(axis, (-1, self.levels)).movedim(axis, -1)
+        return independent(Categorical(logits=logits, validate_args=False), self.event_ndim)
