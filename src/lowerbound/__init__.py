@@ -48,6 +48,7 @@ _PUBLIC = {
     "summarise": "lowerbound.model.summary",
     "train": "lowerbound.lab.experiment",
     "traverse": "lowerbound.lab.generation.paths",
+    "validate": "lowerbound.lab.data.validate",
     "write_latents": "lowerbound.app.rows",
     "write_pairs": "lowerbound.app.rows",
     "write_report": "lowerbound.app.report.report",

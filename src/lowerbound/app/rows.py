@@ -53,7 +53,7 @@ def load_rows(
         return Batch(raw, None if label is None else _labels(spec, torch.full((len(raw),), label)))
     if label is not None:
         raise UsageError(f"--label {label} is for rows of --input; the run's own data have labels of their own.")
-    rows = load_data(run.recipe().data, data_dir).split(split)
+    rows = load_data(run.recipe().data, data_dir, run.quarantine_path).split(split)
     return rows.take(torch.arange(min(count, len(rows))))
 
 

@@ -11,9 +11,12 @@ from typing import Any
 import torch
 
 from lowerbound.errors import RunError, TrainingFailedError
+from lowerbound.files import write_json
 from lowerbound.lab import checkpoint
+from lowerbound.lab.data.checked import checked_data
 from lowerbound.lab.data.load import load_data
 from lowerbound.lab.data.rows import Dataset
+from lowerbound.lab.data.validate import Check
 from lowerbound.lab.device import find_device
 from lowerbound.lab.recorder import Progress, Recorder, best_weights
 from lowerbound.lab.run import Run, environment
@@ -38,6 +41,7 @@ def train(
     data_dir: Path | None = None,
     model: Family | None = None,
     device: str = "cpu",
+    check: Check = "off",
     watch: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Run:
@@ -51,6 +55,8 @@ def train(
         data_dir: where the recipe's data lie.
         model: a model of one's own instead of the recipe's.
         device: a torch device.
+        check: what to do about data with something wrong: "strict" refuses them, "permissive" leaves such rows out and
+            lists them in the run's quarantine.json, "off" does not look.
         watch: told about progress whenever the journal gets a row.
         stop: asked after each step; True saves a checkpoint and returns.
 
@@ -66,12 +72,22 @@ def train(
     processes = Processes.join(place)
     if processes.leads:
         _check_folder(run, recipe, resume)
-    dataset = data or load_data(recipe.data, data_dir)
+    dataset, quarantine = checked_data(
+        recipe.data,
+        recipe.model,
+        check=check,
+        quarantine=run.quarantine_path,
+        begun=run.recipe_path.exists(),
+        data=data,
+        data_dir=data_dir,
+    )
     loop = make_loop(recipe, dataset, model, place, processes)
     with run.locked() if processes.leads else nullcontext():
         if processes.leads:
             _check_folder(run, recipe, resume)  # again, now that nobody else can write
             if not run.finished:
+                if quarantine is not None:
+                    write_json(run.quarantine_path, quarantine)
                 run.start(recipe, dataset.spec)
         processes.barrier()
         if run.finished:

@@ -79,7 +79,7 @@ def evaluate(
     recipe = run.recipe()
     settings = settings or recipe.evaluation
     trained = run.model(model).to(find_device(device))
-    dataset = data or load_data(recipe.data, data_dir)
+    dataset = data or load_data(recipe.data, data_dir, run.quarantine_path)
     protocol = {
         "data": recipe.data,
         "split": settings.split,

@@ -11,6 +11,7 @@ import typer
 
 from lowerbound import __version__
 from lowerbound.app.cli import (
+    data,
     decode,
     denoise,
     edit,
@@ -41,6 +42,7 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., None]] = {
     "recipes": recipes.recipes,
     "train": train.train,
+    "data": data.data,
     "evaluate": evaluate.evaluate,
     "report": report.report,
     "sample": sample.sample,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -25,6 +25,10 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, or start it.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print shapes and parameters; train nothing.")] = False,
     data_dir: Annotated[Path | None, typer.Option(help="Where data lie (default: $LOWERBOUND_DATA).")] = None,
+    check: Annotated[
+        Literal["strict", "permissive", "off"],
+        typer.Option(help="Data with something wrong: refuse them, leave such rows out, or do not look."),
+    ] = "off",
     device: Device = "cpu",
     json_: Json = False,
 ) -> None:
@@ -42,6 +46,7 @@ def train(
             resume=resume,
             data_dir=data_dir,
             device=device,
+            check=check,
             watch=bar.show,
             stop=stopping.asked,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -113,10 +113,10 @@ def enforce(data: Dataset, report: Report, check: Check) -> Dataset:
     return data.without(report.left_out())
 
 
-def likelihood_of(model: dict[str, Any]) -> str | None:
+def likelihood_of(model: Mapping[str, Any]) -> str | None:
     """The kind of the likelihood in a recipe's `model` table, where there is one."""
     table = model.get("likelihood")
-    return table.get("kind") if isinstance(table, dict) else None
+    return table.get("kind") if isinstance(table, Mapping) else None
 
 
 # ------------------------------------------------------------------------------------------------------- rows
