@@ -71,7 +71,8 @@ def main(peer: str) -> None:
                 speeds = [[run["images_per_second"] for run in runs] for runs in (theirs, ours)]
                 elbos = [[run["elbo_nats"] for run in runs] for runs in (theirs, ours)]
                 ratios = [b / a for a, b in zip(*speeds, strict=True)]
-                cells = [*(spread(s, ",.0f") for s in speeds), spread(ratios, ".2f"), *(spread(e, ".2f") for e in elbos)]
+                cells = [*(spread(s, ",.0f") for s in speeds), spread(ratios, ".2f")]
+                cells += [spread(e, ".2f") for e in elbos]
                 print(f"| {network} | {precision} | {' | '.join(cells)} |", flush=True)
 
 

@@ -21,6 +21,7 @@ _PUBLIC = {
     "Run": "lowerbound.lab.run",
     "add_noise": "lowerbound.lab.generation.repair",
     "attribute_direction": "lowerbound.lab.generation.directions",
+    "Writers": "lowerbound.lab.writers",
     "build_model": "lowerbound.model.build",
     "build_objective": "lowerbound.model.build",
     "decode": "lowerbound.lab.generation.use",

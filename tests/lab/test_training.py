@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from tables import FAMILIES, context_rows, raw_rows
 
 import lowerbound
-from lowerbound.errors import RecipeError, ShapeError, TrainingFailedError
+from lowerbound.errors import RecipeError, ShapeError, TrainingFailedError, UsageError
 from lowerbound.lab.data.load import load_data
 from lowerbound.lab.data.rows import Dataset, InMemory
 from lowerbound.lab.training.audit import audit
@@ -289,3 +289,31 @@ def test_the_audit_finds_what_overflows_in_half_precision() -> None:
         large = replace(data, train=InMemory(data.train.raw * scale))
         loop = lowerbound.make_loop(recipe("model.likelihood.kind=gaussian"), large)
         assert verdict in {row.fp16 for row in audit(loop)[0]}
+
+
+# -------------------------------------------------------------------------------------------------------- writers
+
+
+@pytest.mark.filterwarnings("ignore")  # the packages' own
+@pytest.mark.slow
+def test_tensorboard_and_mlflow_get_the_rows_of_the_journal(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    tracking = pytest.importorskip("mlflow.tracking")
+    chosen, out = recipe("training.steps=5"), tmp_path / "run"
+    writers = lowerbound.Writers(["tensorboard", "mlflow"], out, chosen)
+    run = lowerbound.train(chosen, out, watch=writers.watch)
+    writers.close()
+    expected = [row["loss"] for row in read_journal(run.journal_path)]
+    board = accumulator.EventAccumulator(str(out / "tensorboard"))
+    board.Reload()
+    assert [event.value for event in board.Scalars("loss")] == pytest.approx(expected)
+    client = tracking.MlflowClient(tracking_uri=f"sqlite:///{out / 'mlflow.db'}")
+    (found,) = client.search_runs([client.get_experiment_by_name("lowerbound").experiment_id])
+    assert found.data.metrics["loss"] == pytest.approx(expected[-1])
+    assert found.data.params["training.steps"] == "5"
+
+
+def test_an_unknown_writer_is_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="mlflow, tensorboard"):
+        lowerbound.Writers(["tensorbord"], tmp_path / "run", recipe())
+    assert not (tmp_path / "run").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import closing
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -29,6 +30,7 @@ def train(
         Literal["strict", "permissive", "off"],
         typer.Option(help="Data with something wrong: refuse them, leave such rows out, or do not look."),
     ] = "off",
+    to: Annotated[list[str] | None, typer.Option(help="Write the journal for tensorboard or mlflow too.")] = None,
     device: Device = "cpu",
     json_: Json = False,
 ) -> None:
@@ -39,7 +41,13 @@ def train(
         return
     if out is None:
         raise UsageError("where the run shall live is missing: give --out DIR (or --dry-run to train nothing).")
-    with _Stop() as stopping, _Bar(quiet=json_) as bar:
+    writers = lowerbound.Writers(to or [], out, chosen)
+
+    def watch(report: Report) -> None:
+        bar.show(report)
+        writers.watch(report)
+
+    with _Stop() as stopping, _Bar(quiet=json_) as bar, closing(writers):
         run = lowerbound.train(
             chosen,
             out,
@@ -47,7 +55,7 @@ def train(
             data_dir=data_dir,
             device=device,
             check=check,
-            watch=bar.show,
+            watch=watch,
             stop=stopping.asked,
         )
     if json_:
