@@ -1,6 +1,7 @@
 # make demo   train, judge and draw a first model          make test   the whole test suite
 # make fast   the tests without the slow ones              make docs   the tests of the documentation
 # make lint   style                                        make types  annotations
+# make bench  training speed beside pythae, in an environment of its own
 # make reference   write docs/reference.md and the tree in README.md from the source
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := .venv/bin
 RUN := runs/demo
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: demo test fast docs lint types reference .venv
+.PHONY: bench demo test fast docs lint types reference .venv
 
 demo: .venv
 	$(BIN)/lowerbound train digits --out $(RUN) --resume
@@ -40,4 +41,12 @@ reference: .venv
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+bench: .venv .venv-bench/.installed
+	$(BIN)/python benchmarks/training/compare.py .venv-bench/bin/python
+
+.venv-bench/.installed: constraints.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch pythae
 	@touch $@

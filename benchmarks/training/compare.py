@@ -40,9 +40,7 @@ def write_rows(network: str, path: Path) -> None:
 
 def measure(python: str, script: str, *arguments: str) -> dict[str, float]:
     """The numbers that one side prints last."""
-    done = subprocess.run(
-        [python, HERE / script, *arguments], check=True, capture_output=True, text=True, timeout=900
-    )
+    done = subprocess.run([python, HERE / script, *arguments], check=True, capture_output=True, text=True, timeout=900)
     numbers: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return numbers
 
