@@ -2,8 +2,8 @@
 
     LOWERBOUND_DATA=DIR python benchmarks/importance_bound.py [--examples 10000] [--samples 5000]
 
-Prints the time, and what share of the machine's matrix rate the decoder's products reach; the weights are untrained, which
-changes the bound and not the time.
+Prints the time, and what share of the machine's matrix rate the decoder's products reach; the weights are untrained,
+which changes the bound and not the time.
 """
 
 from __future__ import annotations

@@ -105,6 +105,11 @@ class Loop:
             shard(model, objective, processes, device)
         self.rows, self.training, self.seed, self.device, self.processes = rows, training, seed, device, processes
         self.batch_size = _batch_size(training, len(rows), processes.world)
+        if objective.needs.global_batch and training.accumulate > 1:
+            raise RecipeError(
+                "training.accumulate splits the batch, and this objective looks at all rows of it at once; "
+                "leave it at 1, and use several processes for larger batches."
+            )
         self.order = Order(seed, len(rows), self.batch_size)
         self.turns = sum(player.turns for player in objective.players)
         self.steps = training.steps or math.ceil((training.epochs or 0) * self.order.per_epoch / self.turns)
