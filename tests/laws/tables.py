@@ -28,7 +28,7 @@ from lowerbound.model.distributions.continuous_bernoulli import ContinuousBernou
 from lowerbound.model.distributions.counts import NegativeBinomial, ZeroInflatedNegativeBinomial
 from lowerbound.model.distributions.delta import Delta
 from lowerbound.model.distributions.diffusion import DiffusionDensity
-from lowerbound.model.distributions.logistic_mixture import LogisticMixture
+from lowerbound.model.distributions.logistic_mixture import LogisticMixture, PixelLogisticMixture
 from lowerbound.model.distributions.tree import diagonal_normal, independent
 from lowerbound.model.families.family import Family
 from lowerbound.model.families.stack import Stack
@@ -170,6 +170,12 @@ DISTRIBUTIONS: dict[str, DistributionRow] = {
         lambda: independent(LogisticMixture(_normal(4, 3, 2), _normal(4, 3, 2), _normal(4, 3, 2) - 1, 5), 1),
         discrete=True,
     ),
+    "logistic-mixture-pixel": DistributionRow(
+        lambda: PixelLogisticMixture(
+            _normal(4, 1, 1, 2, 3), _normal(4, 2, 1, 2, 3), _normal(4, 2, 1, 2, 3) - 1, _normal(4, 1, 1, 2, 3).tanh(), 3
+        ),
+        discrete=True,
+    ),
     "negative-binomial": DistributionRow(
         lambda: independent(NegativeBinomial(1 + _normal(4, 3), 1 + _normal(4, 3)), 1), moments=True, discrete=True
     ),
@@ -264,6 +270,8 @@ LIKELIHOODS: dict[str, tuple[Table, DataSpec]] = {
     "laplace-standard": ({"kind": "laplace", "per": "channel", "scaling": "standard"}, DIGITS),
     "student-t": ({"kind": "student-t", "per": "channel"}, POINTS),
     "logistic-mixture": ({"kind": "logistic-mixture", "components": 3}, COLOUR),
+    "logistic-mixture-pixel": ({"kind": "logistic-mixture-pixel", "components": 3}, COLOUR),
+    "bag-of-words": ({"kind": "bag-of-words", "features": 4, "width": 4}, TEXT),
     "categorical": ({"kind": "categorical"}, DIGITS),
     "categorical-tokens": ({"kind": "categorical"}, TEXT),
     "negative-binomial": ({"kind": "negative-binomial"}, COUNTS),
@@ -339,6 +347,16 @@ FAMILIES: dict[str, FamilyRow] = {
         },
         TEXT,
     ),
+    "text-bag-of-words": FamilyRow(
+        {
+            "kind": "vae",
+            "latent": 4,
+            "encoder": {"kind": "tokens", "width": 8},
+            "decoder": {"kind": "mlp", "widths": [8]},
+            "likelihood": {"kind": "bag-of-words", "features": 8, "width": 8},
+        },
+        TEXT,
+    ),
     "top-down": FamilyRow(
         {
             "kind": "top-down",
@@ -395,6 +413,7 @@ OBJECTIVES: dict[str, ObjectiveRow] = {
     "elbo-optimal-sigma": ObjectiveRow({"kind": "elbo"}, "vae-convolutional"),
     "elbo-semi-supervised": ObjectiveRow({"kind": "elbo"}, "semi-supervised"),
     "elbo-text": ObjectiveRow({"kind": "elbo"}, "text"),
+    "elbo-bag-of-words": ObjectiveRow({"kind": "elbo", "penalties": {"bag_of_words": 0.5}}, "text-bag-of-words"),
     "elbo-top-down": ObjectiveRow({"kind": "elbo"}, "top-down"),
     "elbo-conditional": ObjectiveRow({"kind": "elbo"}, "conditional"),
     "elbo-diffusion": ObjectiveRow({"kind": "elbo"}, "density-diffusion"),

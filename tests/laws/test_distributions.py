@@ -113,9 +113,11 @@ def test_discrete_densities_sum_to_one() -> None:
         "categorical": itertools.product(range(5), repeat=3),
         "tokens": itertools.product(range(3), repeat=3),
         "logistic-mixture": itertools.product(range(5), repeat=3),
+        "logistic-mixture-pixel": itertools.product(range(3), repeat=4),
     }.items():
         distribution = DISTRIBUTIONS[name].make()
-        every = torch.tensor(list(values))[:, None].expand(-1, ROWS, -1)
+        event = distribution.event_shape
+        every = torch.tensor(list(values)).reshape(-1, 1, *event).expand(-1, ROWS, *event)
         total = distribution.log_prob(every).exp().sum(dim=0)
         torch.testing.assert_close(total.double(), torch.ones(ROWS, dtype=torch.float64), rtol=1e-6, atol=1e-6)
 

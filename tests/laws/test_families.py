@@ -164,7 +164,7 @@ def test_works_in_double_precision(name: str) -> None:
     context = context_rows(model.data)
     if context is not None:
         context = type(context)(context.vector.double(), context.present)
-    if model.data == FAMILIES["text"].data:
+    if model.data == FAMILIES["text"].data:  # tokens stay integers
         x = x.long()
     evidence = model.evidence(x, context, noise.child("evidence"))
     assert torch.isfinite(evidence.elbo()).all()

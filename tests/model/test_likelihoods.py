@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from tables import COLOUR, COUNTS, FAMILIES, POINTS, TABLE, raw_rows
+from tables import COLOUR, COUNTS, DIGITS, FAMILIES, POINTS, TABLE, TEXT, raw_rows
 from torch import Tensor
 from torch.distributions import Distribution, Laplace, Normal, StudentT
 
@@ -25,8 +25,9 @@ from lowerbound.model.distributions import tree
 from lowerbound.model.distributions.columns import ColumnProduct
 from lowerbound.model.distributions.continuous_bernoulli import ContinuousBernoulli
 from lowerbound.model.distributions.counts import NegativeBinomial, ZeroInflatedNegativeBinomial
-from lowerbound.model.distributions.logistic_mixture import LogisticMixture
-from lowerbound.model.spec import Column, DataSpec
+from lowerbound.model.distributions.logistic_mixture import LogisticMixture, PixelLogisticMixture
+from lowerbound.model.networks.sequence import CausalTokens
+from lowerbound.model.spec import Column, Context, DataSpec
 from lowerbound.noise import BatchNoise, generator
 from lowerbound.recipe import Training
 
@@ -354,3 +355,83 @@ def test_vae_of_a_table_reports_its_columns_missing_in_its_evidence() -> None:
     evidence = model.evidence(raw_rows(TABLE), None, BatchNoise(0, 0, ROWS))
     assert torch.isfinite(evidence.elbo()).all()
     assert evidence.x.isnan().any()
+
+
+# ------------------------------------------------------------------------------------------------- pixels and text
+
+
+def test_a_pixel_mixture_without_followers_and_with_one_component_is_the_product_of_its_channels() -> None:
+    loc, log_scale = normal(4, 3, 2, 2, 1), normal(4, 3, 2, 2, 1, seed=2) - 2
+    none = torch.zeros(4, 3, 2, 2, 1, dtype=torch.float64)
+    pixel = PixelLogisticMixture(torch.zeros(4, 1, 2, 2, 1, dtype=torch.float64), loc, log_scale, none, 256)
+    each = LogisticMixture(torch.zeros_like(loc), loc, log_scale, 256)
+    x = torch.randint(256, (4, 3, 2, 2), generator=generator(0)).double()
+    torch.testing.assert_close(pixel.log_prob(x), each.log_prob(x).flatten(1).sum(dim=1))
+
+
+def test_later_channels_of_a_pixel_follow_earlier_ones() -> None:
+    """Two channels, the second exactly as the first: drawn so, and far more probable so."""
+    shape = (1, 2, 1, 1, 1)
+    loc, log_scale = torch.zeros(shape), torch.tensor([-1.0, -7.0]).reshape(shape)
+    density = PixelLogisticMixture(torch.zeros(1, 1, 1, 1, 1), loc, log_scale, torch.ones(1, 1, 1, 1, 1), 256)
+    z, _ = tree.draw(density, BatchNoise(0, 0, 1), 500)
+    assert (z[:, :, 0] - z[:, :, 1]).abs().max() <= 2
+    same, other = (torch.tensor([60.0, second]).reshape(1, 2, 1, 1) for second in (60.0, 180.0))
+    assert density.log_prob(same) > density.log_prob(other) + 100
+
+
+def test_word_dropout_acts_in_training_only() -> None:
+    part = likelihood("tokens", TEXT, features=4, width=4, word_dropout=0.5)
+    x = part.preparation.prepare(raw_rows(TEXT), None)
+    features = torch.randn(ROWS, 4, generator=generator(0))
+    assert not torch.equal(part(features, None).log_prob(x), part(features, None).log_prob(x))
+    plain = likelihood("tokens", TEXT, features=4, width=4).eval()
+    part.eval()
+    assert torch.equal(part(features, None).log_prob(x), plain(features, None).log_prob(x))
+
+
+def test_word_dropout_hides_the_share_it_says_and_never_the_start() -> None:
+    torch.manual_seed(0)
+    network = CausalTokens(5, 2, 3, word_dropout=0.2)
+    before = torch.full((2000, 6), 4)
+    before[:, 0] = network.start
+    hidden = (network._seen(before) == 0).all(dim=2)
+    assert not hidden[:, 0].any()
+    assert abs(hidden[:, 1:].float().mean().item() - 0.2) < 4.5 * 0.4 / 100
+
+
+def test_bag_of_words_is_the_cost_of_the_tokens_in_any_order_without_padding() -> None:
+    data = DataSpec((4,), 3, vocabulary=("", "a", "b"))
+    part = likelihood("bag-of-words", data, features=2, width=2)
+    features = torch.randn(1, 2, generator=generator(0))
+    one, other = (part.penalties(features, torch.tensor([row]))["bag_of_words"] for row in ([1, 2, 2, 0], [2, 0, 1, 2]))
+    torch.testing.assert_close(one, other)
+    log_p = torch.log_softmax(part.get_submodule("bag")(features), dim=-1)[0]
+    torch.testing.assert_close(one, -(log_p[1] + 2 * log_p[2])[None])
+
+
+def test_the_context_is_dropped_in_the_share_asked_for_and_absent_rows_stay_absent() -> None:
+    labels = torch.arange(4000) % 3
+    context = Context.labels(labels, 3, labels > 0)
+    dropped = context.dropped(0.1, BatchNoise(0, 0, 4000))
+    assert not dropped.present[labels == 0].any()
+    share = 1 - dropped.present[labels > 0].float().mean().item()
+    assert abs(share - 0.1) < 4.5 * (0.09 / 2667) ** 0.5
+    assert torch.equal(context.dropped(0.0, BatchNoise(0, 0, 4000)).present, context.present)
+
+
+def test_masking_and_dropout_leave_no_trace_in_evaluation() -> None:
+    """Denoising: the encoder sees masked rows in training, and what is scored is the clean row."""
+    plain = {"kind": "mlp", "widths": [8]}
+    dropping = {"kind": "masking", "rate": 0.5, "network": plain}
+    models = [
+        build_model({"kind": "vae", "latent": 2, "encoder": encoder, "decoder": plain}, DIGITS, 0)
+        for encoder in (plain, dropping)
+    ]
+    x = models[0].preparation.prepare(raw_rows(DIGITS), BatchNoise(0, 0, ROWS))
+    noise = BatchNoise(0, 1, ROWS)
+    clean, masked = (model.evidence(x, None, noise).elbo() for model in models)
+    assert not torch.allclose(clean, masked)
+    assert torch.equal(models[1].evidence(x, None, noise).x, x)
+    clean, masked = (model.eval().evidence(x, None, noise).elbo() for model in models)
+    assert torch.equal(clean, masked)

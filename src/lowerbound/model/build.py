@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from lowerbound.kinds import Groups, Kinds, resolve
-from lowerbound.model.conditionals import columns, counts, heavy_tailed, likelihoods, pixels, posteriors, priors
+from lowerbound.model.conditionals import columns, counts, heavy_tailed, likelihoods, pixels, posteriors, priors, text
 from lowerbound.model.families.density import Density
 from lowerbound.model.families.family import Family
 from lowerbound.model.families.semi_supervised import SemiSupervised
@@ -90,8 +90,10 @@ PARTS: Groups = {
         "gaussian-pixel": likelihoods.PixelGaussian,
         "gaussian-optimal": likelihoods.OptimalGaussian,
         "tokens": likelihoods.TokenLikelihood,
+        "bag-of-words": text.BagOfWords,
         "continuous-bernoulli": pixels.ContinuousBernoulliLikelihood,
         "logistic-mixture": pixels.LogisticMixtureLikelihood,
+        "logistic-mixture-pixel": pixels.PixelLogisticLikelihood,
         "categorical": pixels.CategoricalLikelihood,
         "laplace": heavy_tailed.LaplaceLikelihood,
         "student-t": heavy_tailed.StudentLikelihood,

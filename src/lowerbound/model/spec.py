@@ -10,6 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from lowerbound.noise import Noise
+
 Shape = tuple[int, ...]
 
 # Types of settings with their ranges; a recipe's values are checked against them.
@@ -106,6 +108,11 @@ class Context:
         """(B, C + 1): the vector, zeros where absent, and the flag, so that absence differs from a zero vector."""
         flag = self.present.to(self.vector.dtype)[:, None]
         return torch.cat([self.vector * flag, flag], dim=1)
+
+    def dropped(self, rate: float, noise: Noise) -> Context:
+        """The context with a share of its rows made absent, so that a model learns to do without it as well."""
+        kept = noise.uniform()[0] >= rate
+        return Context(self.vector, self.present & kept)
 
     def select(self, rows: Tensor | slice) -> Context:
         """The context of some rows."""

@@ -13,7 +13,7 @@ from lowerbound.model.conditionals.preparation import Binary, Preparation, Scali
 from lowerbound.model.distributions.autoregressive import AutoregressiveTokens
 from lowerbound.model.distributions.tree import diagonal_normal, independent
 from lowerbound.model.networks.sequence import CausalTokens
-from lowerbound.model.spec import Context, Count, Fraction, Positive
+from lowerbound.model.spec import Context, Count, Fraction, Positive, Share
 
 # Log variances of data: a density of real numbers is unbounded as sigma goes to 0, so sigma stays above 1e-3.
 LOGVAR_RANGE = (-14.0, 30.0)
@@ -36,7 +36,7 @@ class Likelihood(Conditional):
         """Take in the statistics of one step."""
 
     def penalties(self, features: Tensor, x: Tensor) -> dict[str, Tensor]:
-        """Auxiliary terms of features (S, B, *features_shape) and x by name, (S, B), nats; none for most."""
+        """Auxiliary terms of features (*batch, *features_shape) and x by name, (*batch), nats; none for most."""
         return {}
 
 
@@ -170,15 +170,16 @@ class TokenLikelihood(Likelihood):
         slot: the data's place.
         features: width of the decoder's features.
         width: of the language model's embeddings and state.
+        word_dropout: share of earlier tokens that the language model does not see in training; 0.1 to 0.2 is usual.
     """
 
-    def __init__(self, slot: Slot, *, features: Count = 32, width: Count = 64) -> None:
+    def __init__(self, slot: Slot, *, features: Count = 32, width: Count = 64, word_dropout: Share = 0.0) -> None:
         super().__init__()
         self.preparation = Tokens(slot.data)
         self.features_shape = (features,)
         self.length = slot.event[0]
         assert slot.data.levels is not None
-        self.network = CausalTokens(slot.data.levels, features, width)
+        self.network = CausalTokens(slot.data.levels, features, width, word_dropout)
 
     def forward(self, features: Features, context: Context | None) -> Distribution:
         return AutoregressiveTokens(in_float(features), self.network, self.length)

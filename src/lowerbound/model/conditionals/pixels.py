@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch.distributions import Categorical, Distribution
 
+from lowerbound.errors import ShapeError
 from lowerbound.model.conditionals.conditional import Features, Slot, in_float, softly_bounded
 from lowerbound.model.conditionals.likelihoods import Likelihood
 from lowerbound.model.conditionals.preparation import Continuous, Levels
 from lowerbound.model.distributions.continuous_bernoulli import ContinuousBernoulli
-from lowerbound.model.distributions.logistic_mixture import LogisticMixture
+from lowerbound.model.distributions.logistic_mixture import LogisticMixture, PixelLogisticMixture
 from lowerbound.model.distributions.tree import independent
 from lowerbound.model.spec import Context, Count
 
@@ -41,7 +42,7 @@ class LogisticMixtureLikelihood(Likelihood):
     """Independent integer levels, a mixture of discretised logistic densities each (Salimans et al. 2017, eq. 2).
 
     A probability of integers: nothing is dequantised, and bits per dimension need no Jacobian. Channels of a pixel are
-    independent given z; in the paper they are not.
+    independent given z, and each has a mixture of its own; see `logistic-mixture-pixel` for the paper's.
 
     Args:
         slot: the data's place.
@@ -64,6 +65,39 @@ class LogisticMixtureLikelihood(Likelihood):
         log_scale = softly_bounded(raw - 1, *LOG_SCALE_RANGE)
         mixture = LogisticMixture(logits, loc + self.spread, log_scale, self.levels, validate_args=False)
         return independent(mixture, self.event_ndim)
+
+
+class PixelLogisticLikelihood(Likelihood):
+    """A mixture of discretised logistic densities for each whole pixel: the channels share the component, and each
+    follows those before it (Salimans et al. 2017, section 2.2).
+
+    Args:
+        slot: the data's place, images.
+        components: of each pixel's mixture.
+    """
+
+    def __init__(self, slot: Slot, *, components: Count = 5) -> None:
+        super().__init__()
+        if len(slot.event) != 3:
+            raise ShapeError(
+                f"a mixture of whole pixels needs images (channels, height, width), and was given rows of shape "
+                f"{list(slot.event)}; use `logistic-mixture`."
+            )
+        self.preparation = Levels(slot.data)
+        channels = slot.event[0]
+        self.levels, self.components = self.preparation.maximum + 1, components
+        self.planes = [1, channels, channels, channels * (channels - 1) // 2]
+        self.features_shape = (components * sum(self.planes), *slot.event[1:])
+        self.spread: torch.Tensor
+        self.register_buffer("spread", torch.linspace(-1, 1, components + 2)[1:-1], persistent=False)
+
+    def forward(self, features: Features, context: Context | None) -> Distribution:
+        parts = in_float(features).unflatten(-3, (self.components, -1)).movedim(-4, -1)
+        logits, loc, raw, follow = parts.split(self.planes, dim=-4)
+        log_scale = softly_bounded(raw - 1, *LOG_SCALE_RANGE)
+        return PixelLogisticMixture(
+            logits, loc + self.spread, log_scale, torch.tanh(follow), self.levels, validate_args=False
+        )
 
 
 class CategoricalLikelihood(Likelihood):

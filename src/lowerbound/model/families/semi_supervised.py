@@ -125,7 +125,7 @@ class SemiSupervised(Family):
             context=context,
             distortion=-px.log_prob(x),
             latents={"y": Latent(q_y, p_y, y, log_q, p_y.log_prob(y)), "z": latent},
-            penalties={"label": wrong.expand(len(y), -1)},
+            penalties={"label": wrong.expand(len(y), -1)} | self.likelihood.penalties(g, x),
             px=px,
             anchor=g,
             weights=log_belief.exp().T.repeat(samples, 1) / samples,

@@ -96,13 +96,13 @@ class VQVAE(Family):
         px = self.likelihood(g, context)
         # The posterior is certain, so all samples are the same one.
         every = (samples, rows)
-        commitment = found.commitment.reshape(rows, -1).sum(dim=1)
+        penalties = {"commitment": found.commitment.reshape(rows, -1).sum(dim=1)} | self.likelihood.penalties(g, x)
         return Evidence(
             x=x,
             context=context,
             distortion=-px.log_prob(x).expand(every),
             latents={"codes": latent},
-            penalties={"commitment": commitment.expand(every)},
+            penalties={name: penalty.expand(every) for name, penalty in penalties.items()},
             px=px,
             anchor=g.expand(samples, *g.shape),
             statistics={

@@ -46,10 +46,13 @@ class CausalTokens(nn.Module):
         vocabulary: K.
         features: F.
         width: size of embeddings and state.
+        word_dropout: share of earlier tokens that are hidden in training (Bowman et al. 2016): with less to go on, the
+            model needs the features.
     """
 
-    def __init__(self, vocabulary: int, features: int, width: int) -> None:
+    def __init__(self, vocabulary: int, features: int, width: int, word_dropout: float = 0.0) -> None:
         super().__init__()
+        self.word_dropout = word_dropout
         self.embedding = nn.Embedding(vocabulary + 1, width)  # the last row is the start of a sequence
         self.recurrent = nn.GRU(width + features, width, batch_first=True)
         self.head = nn.Linear(width + features, vocabulary)
@@ -59,6 +62,14 @@ class CausalTokens(nn.Module):
         """Tokens (N, T) and features (N, F) to logits (N, T, K)."""
         before = torch.cat([torch.full_like(tokens[:, :1], self.start), tokens[:, :-1]], dim=1)
         every_step = features.unsqueeze(1).expand(-1, tokens.shape[1], -1)
-        hidden, _ = self.recurrent(torch.cat([self.embedding(before.long()), every_step], dim=2))
+        hidden, _ = self.recurrent(torch.cat([self._seen(before), every_step], dim=2))
         logits: Tensor = self.head(torch.cat([hidden, every_step], dim=2))
         return logits
+
+    def _seen(self, before: Tensor) -> Tensor:
+        """Embeddings of earlier tokens, (N, T, W); zeros where one is hidden, never for the start."""
+        embedded: Tensor = self.embedding(before.long())
+        if not self.training or not self.word_dropout:
+            return embedded
+        kept = torch.rand(before.shape, device=before.device) >= self.word_dropout
+        return embedded * (kept | (before == self.start)).unsqueeze(2)
