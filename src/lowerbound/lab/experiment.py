@@ -110,6 +110,9 @@ def make_loop(
 ) -> Loop:
     """All that trains a recipe on data, put together, at step 0."""
     built = model or build_model(recipe.model, dataset.spec, recipe.seed)
+    if model is None and built.preparation.learns:
+        spread = torch.linspace(0, len(dataset.train) - 1, min(len(dataset.train), 10_000)).long()
+        built.preparation.fit(dataset.train.take(spread).raw)
     objective = build_objective(recipe.objective, built, recipe.seed)
     place = device or torch.device("cpu")
     return Loop(built, objective, dataset.train, recipe.training, recipe.seed, place, processes or Processes())
