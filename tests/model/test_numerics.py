@@ -15,7 +15,7 @@ from lowerbound.model.spec import DataSpec
 from lowerbound.noise import BatchNoise
 from lowerbound.recipe import Training
 
-LIKELIHOODS = ["gaussian", "gaussian-fixed", "gaussian-pixel", "gaussian-optimal"]
+LIKELIHOODS = ["gaussian", "gaussian-fixed", "gaussian-pixel", "gaussian-optimal", "laplace", "student-t"]
 
 
 def table(likelihood: str, networks: str) -> dict[str, object]:
