@@ -18,6 +18,7 @@ from lowerbound.lab.data.images import images
 from lowerbound.lab.data.mnist import fashion_mnist, mnist
 from lowerbound.lab.data.quarantine import apply
 from lowerbound.lab.data.rows import Dataset
+from lowerbound.lab.data.shards import shards
 from lowerbound.lab.data.splits import SPLITS, Split
 from lowerbound.lab.data.table import table as table_data
 
@@ -32,6 +33,7 @@ DATA: Kinds = {
     "arrays": arrays,
     "idx": idx,
     "table": table_data,
+    "shards": shards,
 }
 DATA_PARTS: Groups = {Split: SPLITS}
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lowerbound.lab.data.findings import Finding
+from lowerbound.lab.data.shuffle import permuted
 from lowerbound.model.spec import Context, DataSpec
 from lowerbound.noise import derive_seed, generator
 
@@ -161,6 +162,9 @@ class Dataset:
         return replace(self, spec=spec, train=train, validation=kept("validation"), test=kept("test"), findings=())
 
 
+LARGE = 10_000_000  # rows, from which on a permutation is computed place by place and not written down
+
+
 class Order:
     """Which rows each batch has: a new permutation per epoch, a pure function of (seed, number of the batch).
 
@@ -180,6 +184,9 @@ class Order:
     def batch(self, number: int) -> Tensor:
         """Indices of the rows of batch `number`, (batch_size,)."""
         epoch, place = divmod(number, self.per_epoch)
+        if self.rows > LARGE:
+            places = torch.arange(place * self.batch_size, (place + 1) * self.batch_size)
+            return permuted(places, self.rows, self.seed, "order", epoch)
         if epoch != self._epoch:
             source = generator(derive_seed(self.seed, "order", epoch))
             self._epoch, self._permutation = epoch, torch.randperm(self.rows, generator=source)

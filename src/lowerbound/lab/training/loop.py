@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint as checkpoint_activations
 
 from lowerbound.errors import RecipeError
 from lowerbound.lab import checkpoint
-from lowerbound.lab.data.rows import Batch, Order, Rows
+from lowerbound.lab.data.rows import Batch, Rows
 from lowerbound.lab.training.augment import augmentations
 from lowerbound.lab.training.average import WeightAverage
 from lowerbound.lab.training.blackbox import NonFiniteError, Probe
@@ -110,7 +110,7 @@ class Loop:
                 "training.accumulate splits the batch, and this objective looks at all rows of it at once; "
                 "leave it at 1, and use several processes for larger batches."
             )
-        self.order = Order(seed, len(rows), self.batch_size)
+        self.order = rows.order(seed, self.batch_size)
         self.turns = sum(player.turns for player in objective.players)
         self.steps = training.steps or math.ceil((training.epochs or 0) * self.order.per_epoch / self.turns)
         self.step = 0
