@@ -26,11 +26,10 @@ class WeightAverage:
         if not self.decay:
             return
         decay = min(self.decay, (1 + step) / (10 + step))
-        parameters = dict(model.named_parameters())
-        for name, value in model.state_dict().items():
-            if name in parameters:
-                self.weights[name].lerp_(value, 1 - decay)
-            else:
+        averaged = dict(model.named_parameters())
+        torch._foreach_lerp_([self.weights[name] for name in averaged], list(averaged.values()), 1 - decay)
+        for name, value in model.named_buffers():
+            if name in self.weights:  # not all are kept
                 self.weights[name].copy_(value)
 
     def final(self, model: nn.Module) -> dict[str, Tensor]:

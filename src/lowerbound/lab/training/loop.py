@@ -114,7 +114,9 @@ class Loop:
         self.turns = sum(player.turns for player in objective.players)
         self.steps = training.steps or math.ceil((training.epochs or 0) * self.order.per_epoch / self.turns)
         self.step = 0
-        self.trainable = {id(p) for p in [*model.parameters(), *objective.parameters()] if p.requires_grad}
+        self.everyone = [*model.parameters(), *objective.parameters()]
+        self.trainable = {id(parameter) for parameter in self.everyone if parameter.requires_grad}
+        self.own = {player.role: self._parameters(player.role) for player in objective.players}
         self.optimizers = {player.role: self._optimizer(player) for player in objective.players}
         self.average = WeightAverage(model, training.ema)
         self.scale = LossScale(training.precision)
@@ -283,7 +285,7 @@ class Loop:
         return NonFiniteError(self.step, number, player.role, parts, batch, layers)
 
     def _forget_gradients(self) -> None:
-        for parameter in [*self.model.parameters(), *self.objective.parameters()]:
+        for parameter in self.everyone:
             parameter.grad = None
 
     def _step(self, player: Player, parameters: list[nn.Parameter], norm: Tensor) -> bool:
@@ -310,24 +312,23 @@ class Loop:
     @contextmanager
     def _only(self, role: str) -> Iterator[list[nn.Parameter]]:
         """Let only the parameters of a role have gradients while inside."""
-        everyone = [*self.model.parameters(), *self.objective.parameters()]
-        own = {id(parameter) for _, parameter in self._parameters(role)}
-        for parameter in everyone:
+        own = {id(parameter) for parameter in self.own[role]}
+        for parameter in self.everyone:
             parameter.requires_grad_(id(parameter) in own)
         try:
-            yield [parameter for parameter in everyone if id(parameter) in own]
+            yield self.own[role]
         finally:
-            for parameter in everyone:
+            for parameter in self.everyone:
                 parameter.requires_grad_(id(parameter) in self.trainable)
 
-    def _parameters(self, role: str) -> list[tuple[str, nn.Parameter]]:
+    def _parameters(self, role: str) -> list[nn.Parameter]:
         named = self.objective.named_parameters() if role == "critic" else self.model.role_parameters(role)
-        return [(name, parameter) for name, parameter in named if id(parameter) in self.trainable]
+        return [parameter for _, parameter in named if id(parameter) in self.trainable]
 
     def _optimizer(self, player: Player) -> torch.optim.Optimizer:
         """The optimiser of a player, with the learning rate of each role."""
         rates = self.training.learning_rates
-        parameters = [parameter for _, parameter in self._parameters(player.role)]
+        parameters = self.own[player.role]
         if not parameters:
             raise RecipeError(
                 f"the objective trains `{player.role}`, which has no parameters to train in this model; "
