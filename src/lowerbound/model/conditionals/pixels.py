@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch.distributions import Categorical, Distribution
 
 from lowerbound.errors import ShapeError
 from lowerbound.model.conditionals.conditional import Features, Slot, in_float, softly_bounded
 from lowerbound.model.conditionals.likelihoods import Likelihood
-from lowerbound.model.conditionals.preparation import Continuous, Levels
+from lowerbound.model.conditionals.preparation import Continuous, Levels, Tokens
 from lowerbound.model.distributions.continuous_bernoulli import ContinuousBernoulli
 from lowerbound.model.distributions.logistic_mixture import LogisticMixture, PixelLogisticMixture
 from lowerbound.model.distributions.tree import independent
@@ -105,12 +107,13 @@ class CategoricalLikelihood(Likelihood):
 
     Args:
         slot: the data's place.
+        inputs: whether an encoder sees levels as "numbers" on [-1, 1], or as "tokens" (for the encoders of sequences).
     """
 
-    def __init__(self, slot: Slot) -> None:
+    def __init__(self, slot: Slot, *, inputs: Literal["numbers", "tokens"] = "numbers") -> None:
         super().__init__()
-        self.preparation = Levels(slot.data)
-        self.levels, self.event_ndim = self.preparation.maximum + 1, len(slot.event)
+        self.levels, self.event_ndim = Levels(slot.data).maximum + 1, len(slot.event)
+        self.preparation = Tokens(slot.data) if inputs == "tokens" else Levels(slot.data)
         self.features_shape = (slot.event[0] * self.levels, *slot.event[1:])
 
     def forward(self, features: Features, context: Context | None) -> Distribution:

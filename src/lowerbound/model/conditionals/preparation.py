@@ -24,6 +24,7 @@ class Preparation(nn.Module, ABC):
 
     Attributes:
         inputs_shape: shape of what an encoder sees of one row.
+        vocabulary: number of token kinds where an encoder sees integers; None where it sees real numbers.
         learns: whether `fit` has anything to learn.
     """
 
@@ -32,6 +33,7 @@ class Preparation(nn.Module, ABC):
     def __init__(self, data: DataSpec) -> None:
         super().__init__()
         self.inputs_shape: Shape = data.event
+        self.vocabulary: int | None = None
 
     def fit(self, raw: Tensor) -> None:
         """Learn scales from raw training rows (N, *event), once, before training; they are kept with the weights."""
@@ -134,6 +136,7 @@ class Tokens(Preparation):
         super().__init__(data)
         if data.levels is None:
             raise ShapeError("a likelihood of tokens needs integer data with a known vocabulary.")
+        self.vocabulary = data.levels
 
     def prepare(self, raw: Tensor, noise: Noise | None) -> Tensor:
         return raw.long()

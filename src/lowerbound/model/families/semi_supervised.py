@@ -88,8 +88,8 @@ class SemiSupervised(Family):
         return cls(
             data,
             shape,
-            classifier(Ports(px.preparation.inputs_shape, (data.context,), 0, data.levels)),
-            encoder(Ports(px.preparation.inputs_shape, q.features_shape or shape, c, data.levels)),
+            classifier(Ports(px.preparation.inputs_shape, (data.context,), 0, px.preparation.vocabulary)),
+            encoder(Ports(px.preparation.inputs_shape, q.features_shape or shape, c, px.preparation.vocabulary)),
             q,
             p,
             decoder(Ports(shape, px.features_shape or data.event, c)),

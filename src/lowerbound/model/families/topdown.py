@@ -104,7 +104,7 @@ class TopDown(Family):
         px = likelihood(Slot(data.event, data))
         c = data.context_features
         shapes: dict[str, Shape] = {f"z{index + 1}": (units,) for index, units in enumerate(latents)}
-        encoders = [encoder(Ports(px.preparation.inputs_shape, (width,), c, data.levels))]
+        encoders = [encoder(Ports(px.preparation.inputs_shape, (width,), c, px.preparation.vocabulary))]
         encoders += [network(Ports((width,), (width,), c)) for _ in latents[1:]]
         groups = [Group(data, shape, width, network) for shape in shapes.values()]
         out = decoder(Ports((width,), px.features_shape or data.event, c))

@@ -75,7 +75,7 @@ class VAE(Family):
         return cls(
             data,
             shape,
-            encoder(Ports(px.preparation.inputs_shape, q.features_shape or shape, c, data.levels)),
+            encoder(Ports(px.preparation.inputs_shape, q.features_shape or shape, c, px.preparation.vocabulary)),
             q,
             p,
             decoder(Ports(shape, px.features_shape or data.event, c)),

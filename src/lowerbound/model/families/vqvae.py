@@ -76,7 +76,7 @@ class VQVAE(Family):
         return cls(
             data,
             grid,
-            encoder(Ports(px.preparation.inputs_shape, (dimension, *grid), c, data.levels)),
+            encoder(Ports(px.preparation.inputs_shape, (dimension, *grid), c, px.preparation.vocabulary)),
             EMAQuantizer(size, dimension, decay),
             UniformCodes(Slot(grid, data), size=size),
             decoder(Ports((dimension, *grid), px.features_shape or data.event, c)),

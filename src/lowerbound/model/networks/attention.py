@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from lowerbound.errors import ShapeError
-from lowerbound.model.networks.convolutional import image_shape
 from lowerbound.model.networks.network import Network, Ports, dropped, with_context
-from lowerbound.model.spec import Count, Share
+from lowerbound.model.spec import Count, Shape, Share
 
 
 class AttentionBlock(nn.Module):
@@ -123,9 +122,19 @@ class AttentionUp(Network):
         return grid.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 
 
-def _patches(shape: tuple[int, ...], what: str, patch: int) -> tuple[int, int, int]:
+def _image(shape: Shape, what: str) -> tuple[int, int, int]:
+    """Channels, height and width of an image; refuses other shapes."""
+    if len(shape) != 3:
+        raise ShapeError(
+            f"an attention network needs an image (channels, height, width) as its {what}, and was given "
+            f'shape {list(shape)}; use `kind = "mlp"` for it.'
+        )
+    return shape[0], shape[1], shape[2]
+
+
+def _patches(shape: Shape, what: str, patch: int) -> tuple[int, int, int]:
     """Channels, and rows and columns of patches, of an image."""
-    channels, height, width = image_shape(shape, what)
+    channels, height, width = _image(shape, what)
     if height % patch or width % patch:
         raise ShapeError(
             f"an image of {height} x {width} pixels cannot be cut into patches of {patch} x {patch}; choose a `patch` "

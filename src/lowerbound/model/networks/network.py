@@ -69,6 +69,12 @@ def dropped(rate: float) -> list[nn.Module]:
     return [nn.Dropout(rate)] if rate else []
 
 
-def dropped_channels(rate: float) -> list[nn.Module]:
-    """A layer that sets a share of whole channels to 0 in training (Tompson et al. 2015), or none for a rate of 0."""
-    return [nn.Dropout2d(rate)] if rate else []
+def dropped_channels(rate: float, axes: int) -> list[nn.Module]:
+    """A layer that sets a share of whole channels to 0 in training (Tompson et al. 2015), or none for a rate of 0.
+
+    Args:
+        rate: the share.
+        axes: 1 for signals, 2 for images, 3 for videos.
+    """
+    layers: dict[int, type[nn.Module]] = {1: nn.Dropout1d, 2: nn.Dropout2d, 3: nn.Dropout3d}
+    return [layers[axes](rate)] if rate else []

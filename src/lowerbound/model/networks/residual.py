@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lowerbound.model.networks.convolutional import halved, image_shape
+from lowerbound.model.networks.convolutional import CONVOLUTIONS, grid_shape, halved
 from lowerbound.model.networks.network import (
     ACTIVATIONS,
     Activation,
@@ -106,25 +106,26 @@ class ResidualBlock(nn.Module):
 
     Args:
         channels: of h.
+        axes: of the grid: 1 for signals, 2 for images, 3 for videos.
         activation: before each convolution.
         dropout: share of whole channels that are set to 0 in training.
     """
 
-    def __init__(self, channels: int, activation: Activation, dropout: float) -> None:
+    def __init__(self, channels: int, axes: int, activation: Activation, dropout: float) -> None:
         super().__init__()
-        groups = math.gcd(channels, 8)
+        groups, convolution = math.gcd(channels, 8), CONVOLUTIONS[axes]
         self.layers = nn.Sequential(
             nn.GroupNorm(groups, channels),
             ACTIVATIONS[activation](),
-            nn.Conv2d(channels, channels, 3, padding=1),
+            convolution(channels, channels, 3, padding=1),
             nn.GroupNorm(groups, channels),
             ACTIVATIONS[activation](),
-            *dropped_channels(dropout),
-            nn.Conv2d(channels, channels, 3, padding=1),
+            *dropped_channels(dropout, axes),
+            convolution(channels, channels, 3, padding=1),
         )
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """(N, C, H, W) to the same shape."""
+        """(N, C, *grid) to the same shape."""
         return hidden + self.layers(hidden)
 
 
@@ -132,7 +133,7 @@ class ResidualDown(Network):
     """Residual blocks, and a strided convolution that halves the image before each width but the first.
 
     Args:
-        ports: from an image (C, H, W) to any shape.
+        ports: from an image (C, H, W), signal (C, L) or video (C, T, H, W) to any shape.
         widths: channels at each resolution.
         depth: residual blocks at each resolution.
         activation: of all layers.
@@ -149,15 +150,15 @@ class ResidualDown(Network):
         dropout: Share = 0.0,
     ) -> None:
         super().__init__(ports)
-        channels, height, width = image_shape(ports.inputs, "input")
-        layers: list[nn.Module] = [nn.Conv2d(channels + ports.context, widths[0], 3, padding=1)]
+        channels, grid = grid_shape(ports.inputs, "input")
+        convolution = CONVOLUTIONS[len(grid)]
+        layers: list[nn.Module] = [convolution(channels + ports.context, widths[0], 3, padding=1)]
         for index, here in enumerate(widths):
             if index:
-                layers.append(nn.Conv2d(widths[index - 1], here, 3, stride=2, padding=1))
-            layers += [ResidualBlock(here, activation, dropout) for _ in range(depth)]
+                layers.append(convolution(widths[index - 1], here, 3, stride=2, padding=1))
+            layers += [ResidualBlock(here, len(grid), activation, dropout) for _ in range(depth)]
         self.layers = nn.Sequential(*layers, ACTIVATIONS[activation]())
-        times = len(widths) - 1
-        flat = widths[-1] * halved(height, times) * halved(width, times)
+        flat = widths[-1] * math.prod(halved(size, len(widths) - 1) for size in grid)
         self.head = nn.Linear(flat, math.prod(ports.outputs))
 
     def forward(self, inputs: Tensor, context: Tensor | None) -> Tensor:
@@ -170,7 +171,7 @@ class ResidualUp(Network):
     """A linear map to a small image, then residual blocks, with a doubling before each width but the first.
 
     Args:
-        ports: from any shape to an image (C, H, W).
+        ports: from any shape to an image (C, H, W), signal (C, L) or video (C, T, H, W).
         widths: channels at each resolution, smallest image first.
         depth: residual blocks at each resolution.
         activation: of all layers.
@@ -187,16 +188,17 @@ class ResidualUp(Network):
         dropout: Share = 0.0,
     ) -> None:
         super().__init__(ports)
-        channels, height, width = image_shape(ports.outputs, "output")
-        sizes = [(halved(height, k), halved(width, k)) for k in range(len(widths) - 1, -1, -1)]
+        channels, grid = grid_shape(ports.outputs, "output")
+        convolution = CONVOLUTIONS[len(grid)]
+        sizes = [tuple(halved(size, k) for size in grid) for k in range(len(widths) - 1, -1, -1)]
         self.start = (widths[0], *sizes[0])
         self.stem = nn.Linear(math.prod(ports.inputs) + ports.context, math.prod(self.start))
         layers: list[nn.Module] = []
         for index, here in enumerate(widths):
             if index:
-                layers += [nn.Upsample(sizes[index]), nn.Conv2d(widths[index - 1], here, 3, padding=1)]
-            layers += [ResidualBlock(here, activation, dropout) for _ in range(depth)]
-        self.layers = nn.Sequential(*layers, ACTIVATIONS[activation](), nn.Conv2d(widths[-1], channels, 3, padding=1))
+                layers += [nn.Upsample(sizes[index]), convolution(widths[index - 1], here, 3, padding=1)]
+            layers += [ResidualBlock(here, len(grid), activation, dropout) for _ in range(depth)]
+        self.layers = nn.Sequential(*layers, ACTIVATIONS[activation](), convolution(widths[-1], channels, 3, padding=1))
 
     def forward(self, inputs: Tensor, context: Tensor | None) -> Tensor:
         hidden: Tensor = self.stem(with_context(inputs.flatten(1), context)).unflatten(1, self.start)
