@@ -46,6 +46,7 @@ _PUBLIC = {
     "read_recipe": "lowerbound.recipe",
     "reconstruct": "lowerbound.lab.generation.use",
     "sample": "lowerbound.lab.generation.use",
+    "show_gaps": "lowerbound.app.gaps",
     "summarise": "lowerbound.model.summary",
     "train": "lowerbound.lab.experiment",
     "traverse": "lowerbound.lab.generation.paths",

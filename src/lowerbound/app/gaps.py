@@ -46,6 +46,12 @@ def read_mask(given: str | None, raw: Tensor, spec: DataSpec) -> Tensor:
     return torch.from_numpy(found != 0)
 
 
+def show_gaps(raw: Tensor, missing: Tensor, spec: DataSpec) -> Tensor:
+    """Rows for a picture: a middle grey where values are missing."""
+    middle = 0.5 if spec.levels is None else (spec.levels - 1) / 2
+    return torch.where(missing.expand(raw.shape), torch.tensor(middle), raw.float())
+
+
 def _half(name: str, spec: DataSpec) -> Tensor:
     if len(spec.event) != 3:
         raise UsageError(f"--mask {name} is for images, and these rows have shape {list(spec.event)}; give a file.")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 
 import lowerbound
 from lowerbound.app.cli.console import Device, Json, print_json, say
 from lowerbound.app.cli.reconstruct import Count, DataDir, Input, Split
 from lowerbound.app.cli.sample import Label, Out, Seed, tell
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def denoise(
@@ -47,5 +49,5 @@ def denoise(
         say(f"root mean squared error to the original: {before:.4g} with noise, {after:.4g} without")
 
 
-def _error(rows: torch.Tensor, clean: torch.Tensor) -> float:
+def _error(rows: Tensor, clean: Tensor) -> float:
     return float((rows - clean).square().mean().sqrt())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,7 +13,9 @@ from lowerbound.app.cli.console import Device, Json
 from lowerbound.app.cli.reconstruct import DataDir, Input, Split
 from lowerbound.app.cli.sample import Label, Steps, tell
 from lowerbound.errors import UsageError
-from lowerbound.lab.data.rows import Batch
+
+if TYPE_CHECKING:
+    from lowerbound.lab.data.rows import Batch
 
 
 def edit(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import torch
 import typer
 
 import lowerbound
@@ -40,13 +39,12 @@ def fill(
     batch = lowerbound.load_rows(lowerbound.Run(run), input_, split, count, data_dir, label, gaps=True)
     missing = lowerbound.read_mask(mask, batch.raw, model.data)
     found = lowerbound.fill(model, batch.raw, missing, iterations, sampler, batch.context, observe, seed)
-    gaps = missing.expand(batch.raw.shape)
-    middle = 0.5 if model.data.levels is None else (model.data.levels - 1) / 2
-    shown = torch.where(gaps, torch.tensor(middle), batch.raw.float())
+    shown = lowerbound.show_gaps(batch.raw, missing, model.data)
     lowerbound.write_stack(out, {"with gaps": shown, "filled": found.rows}, model.data)
     accepted = float(found.accepted.mean())
     if json_:
         print_json({"out": str(out), "shape": list(found.rows.shape), "accepted": accepted})
     else:
         tell(out, list(found.rows.shape), False)
-        say(f"{int(gaps.sum()):,} values filled; {accepted:.0%} of the proposals were accepted")
+        count = int(missing.expand(batch.raw.shape).sum())
+        say(f"{count:,} values filled; {accepted:.0%} of the proposals were accepted")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from typing import Literal
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ def table(rows: Tensor, spec: DataSpec) -> Image.Image:
     figure, axis = _plane(rows, spec)
     for line in rows:
         axis.plot(line[:, 0], line[:, 1], "o-", markersize=3, linewidth=1, alpha=0.7)
-    return to_image(figure)
+    return to_image(figure, "tight")
 
 
 def frames(rows: Tensor, spec: DataSpec) -> list[Image.Image]:
@@ -64,6 +65,25 @@ def frames(rows: Tensor, spec: DataSpec) -> list[Image.Image]:
         axis.scatter(step[:, 0], step[:, 1], s=16, color=INK, linewidths=0)
         found.append(to_image(figure))
     return found
+
+
+def small(rows: Tensor, spec: DataSpec, columns: int, size: int) -> Image.Image:
+    """A grid of images, not larger than it must be."""
+    return _grid(_pixels(rows, spec), columns, size)
+
+
+def dots(rows: Tensor, frame: Tensor, size: float = 1.1) -> Image.Image:
+    """Points in the plane without axes, within the bounds of others."""
+    low, high = frame.float().amin(dim=0), frame.float().amax(dim=0)
+    middle, reach = (low + high) / 2, 0.6 * float((high - low).max()) + 1e-3
+    figure = Figure(figsize=(size, size), dpi=150)
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.scatter(rows[:, 0], rows[:, 1], s=1.5, alpha=0.6, color=INK, linewidths=0)
+    axis.set_xlim(float(middle[0]) - reach, float(middle[0]) + reach)
+    axis.set_ylim(float(middle[1]) - reach, float(middle[1]) + reach)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    return to_image(figure)
 
 
 def _plane(rows: Tensor, spec: DataSpec) -> tuple[Figure, Axes]:
@@ -95,13 +115,13 @@ def scatter(sets: dict[str, Tensor], spec: DataSpec) -> Image.Image:
         axis.set_title(f"{name} ({len(points):,})")
         axis.set_aspect("equal")
         axis.grid(alpha=0.2)
-    return to_image(figure)
+    return to_image(figure, "tight")
 
 
-def to_image(figure: Figure) -> Image.Image:
-    """A drawn figure as an image."""
+def to_image(figure: Figure, margins: Literal["tight"] | None = None) -> Image.Image:
+    """A drawn figure as an image, with its own margins or with tight ones."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor=PAPER)
+    figure.savefig(buffer, format="png", facecolor=PAPER, bbox_inches=margins)
     return Image.open(buffer)
 
 
@@ -121,8 +141,8 @@ def _filled(line: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
     return np.pad(line, ((0, missing), (0, 0), (0, 0), (0, 0)), constant_values=255)
 
 
-def _grid(images: NDArray[np.uint8], columns: int) -> Image.Image:
-    """Images in lines with a gap of one pixel, enlarged by a whole factor."""
+def _grid(images: NDArray[np.uint8], columns: int, size: int = PAGE) -> Image.Image:
+    """Images in lines with a gap of one pixel, enlarged by a whole factor towards a size."""
     count, height, width, channels = images.shape
     lines = math.ceil(count / columns)
     canvas = np.full((lines * (height + 1) + 1, columns * (width + 1) + 1, channels), 255, np.uint8)
@@ -131,5 +151,5 @@ def _grid(images: NDArray[np.uint8], columns: int) -> Image.Image:
         top, left = line * (height + 1) + 1, column * (width + 1) + 1
         canvas[top : top + height, left : left + width] = image
     picture = Image.fromarray(canvas.squeeze(2) if channels == 1 else canvas)
-    factor = max(1, PAGE // max(picture.size))
+    factor = max(1, size // max(picture.size))
     return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)

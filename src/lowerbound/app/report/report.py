@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import torch
-from matplotlib.figure import Figure
-from PIL import Image
-
-from lowerbound.app.report import figures, pictures
-from lowerbound.errors import DataError, NotSupportedError
-from lowerbound.files import read_json, write_bytes, write_text
+from lowerbound.app.report import sections
+from lowerbound.app.report.page import Section, Tile, render, save_figures
+from lowerbound.errors import DataError
+from lowerbound.files import read_json, write_text
 from lowerbound.lab.data.load import load_data
 from lowerbound.lab.data.rows import Dataset
-from lowerbound.lab.generation import use
 from lowerbound.lab.run import Run
-from lowerbound.lab.training.journal import read_journal
 from lowerbound.model.families.family import Family
+from lowerbound.recipe import Recipe
 
-SHOWN = 64
-POINTS = 2000
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A figure of the page."""
-
-    file: str
-    title: str
-    caption: str
-    png: bytes
-    smooth: bool
-
-    @property
-    def data(self) -> str:
-        """The picture inside the page."""
-        return base64.b64encode(self.png).decode()
+LISTED = 6  # numbers of a list that are shown in the table
+ADVICE = "Larger is better: a lower bound on log p(x)."
 
 
 def write_report(
@@ -67,29 +42,20 @@ def write_report(
     recipe = run.recipe()
     trained = run.model(model)
     dataset = data or load_data(recipe.data, data_dir)
-    judged = _judged(run)
-    drawn = [*_pictures(trained, dataset), *_curves(run, judged)]
-    for figure in drawn:
-        write_bytes(run.figures / figure.file, figure.png)
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-        (resources.files("lowerbound.app.report") / "report.html").read_text(encoding="utf-8")
-    )
-    page = template.render(
-        name=recipe.name,
-        description=recipe.description,
-        path=run.path,
-        results=[_row(name, result) for name, result in judged.get("results", {}).items()],
-        refused=judged.get("refused", {}),
-        protocol=", ".join(f"{key}: {_plain(value)}" for key, value in judged.get("protocol", {}).items()),
-        figures=drawn,
-        recipe=json.dumps(recipe.dump(), indent=2),
-    )
-    write_text(run.report_path, page)
+    judged = read_judgement(run)
+    found = [part for part in sections.of_run(run, trained, dataset, judged) if not part.empty]
+    save_figures(run.figures, found)
+    sections.save_film(run, dataset.spec)
+    write_text(run.report_path, render("report.html", _content(run, recipe, trained, judged, found)))
     return run.report_path
 
 
-def _judged(run: Run) -> dict[str, Any]:
-    """What `evaluation.json` says; nothing where there is none."""
+def read_judgement(run: Run) -> dict[str, Any]:
+    """What `evaluation.json` says; nothing where there is none.
+
+    Raises:
+        DataError: it is not what `lowerbound evaluate` wrote.
+    """
     if not run.evaluation_path.exists():
         return {}
     found = read_json(run.evaluation_path)
@@ -101,75 +67,91 @@ def _judged(run: Run) -> dict[str, Any]:
     return found
 
 
-def _pictures(model: Family, dataset: Dataset) -> list[Drawn]:
-    """What can be seen: samples and reconstructions, where rows have a picture."""
-    spec = model.data
-    points = spec.event == (2,)
-    if not points and (len(spec.event) != 3 or spec.event[0] not in (1, 3)):
-        return []
-    count = POINTS if points else SHOWN
-    rows = dataset.test.take(torch.arange(min(count, len(dataset.test))))
-    context = rows.context
-    drawn = []
-    if points:
-        generated = use.sample(model, len(rows.raw), context=context, observe="sample")
-        picture = pictures.scatter({"real": rows.raw, "generated": generated}, spec)
-        drawn.append(
-            _drawn("samples.png", "Real and generated", "Draws of p(x|z) for z from the prior.", picture, True)
-        )
-    else:
-        generated = use.sample(model, len(rows.raw), context=context)
-        picture = pictures.gallery(generated, spec)
-        drawn.append(_drawn("samples.png", "Samples", "The point of p(x|z) for z from the prior.", picture))
-    try:
-        restored = use.reconstruct(model, rows.raw, context)
-    except NotSupportedError:
-        return drawn
-    picture = pictures.pairs(rows.raw, restored, spec)
-    caption = "Held-out originals, and below each its reconstruction from the posterior's point."
-    return [*drawn, _drawn("reconstructions.png", "Reconstructions", caption, picture, points)]
+def _content(run: Run, recipe: Recipe, model: Family, judged: dict[str, Any], found: list[Section]) -> dict[str, Any]:
+    """All that the page shows."""
+    protocol = judged.get("protocol", {})
+    return {
+        "name": recipe.name,
+        "description": recipe.description,
+        "model": _describe(recipe, model),
+        "path": run.path,
+        "tiles": _tiles(judged),
+        "rows": f"{protocol.get('examples', 0):,}",
+        "split": protocol.get("split", ""),
+        "sections": found,
+        "results": [_row(name, result) for name, result in judged.get("results", {}).items()],
+        "refused": judged.get("refused", {}),
+        "protocol": {key: _plain(value) for key, value in protocol.items()},
+        "recipe": json.dumps(recipe.dump(), indent=2),
+    }
 
 
-def _curves(run: Run, judged: dict[str, Any]) -> list[Drawn]:
-    """What was measured: latents, convergence of the bound, training."""
-    drawn = []
-    for name, result in judged.get("results", {}).items():
-        if name.startswith("rate_per_unit") and len(result["value"]) > 1:
-            caption = f"Mean over held-out rows; units below {figures.ZERO_RATE} nats are dead (other colour)."
-            drawn.append(_plot(f"{name}.png", "Rate per unit", caption, figures.rates(result["value"])))
-    curve = judged.get("curves", {}).get("importance_bound_nats")
-    if curve:
-        caption = "Each point is a lower bound; a curve that still climbs has not converged."
-        drawn.append(_plot("convergence.png", "Convergence of the bound", caption, figures.convergence(curve)))
-    journal = read_journal(run.journal_path)
-    if journal:
-        caption = "Means over the batch of each recorded step; the ELBO is never weighted or annealed."
-        drawn.append(_plot("training.png", "Training", caption, figures.training(journal)))
-    return drawn
+def _describe(recipe: Recipe, model: Family) -> str:
+    """The model in one sentence."""
+    latents = ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in model.latents.items()) or "none"
+    count = sum(parameter.numel() for parameter in model.parameters())
+    event = " x ".join(map(str, model.data.event))
+    kinds = f"{recipe.model.get('kind')} trained for {recipe.objective.get('kind')}"
+    return f"{kinds}; rows of {event}; latents: {latents}; {count:,} parameters."
 
 
-def _plot(file: str, title: str, caption: str, figure: Figure) -> Drawn:
-    return _drawn(file, title, caption, pictures.to_image(figure), True)
+def _tiles(judged: dict[str, Any]) -> list[Tile]:
+    """The numbers at the top: the bound, how tight it is, and whether the code is used."""
+    results = judged.get("results", {})
+    samples = judged.get("protocol", {}).get("samples", "")
+    told = {
+        "elbo_nats": ("ELBO, nats", 1, ADVICE),
+        "nll_nats": ("tighter bound, nats", -1, f"Importance bound with {samples} samples."),
+        "bits_per_dim": ("bits per dimension", 1, "Smaller is better: an upper bound."),
+        "rate_nats": ("rate, nats", 1, "What the code costs."),
+        "distortion_nats": ("distortion, nats", 1, "What is left to say once the code is known."),
+    }
+    tiles = []
+    for name, (label, sign, note) in told.items():
+        if name in results:
+            result = results[name]
+            error = "" if result["stderr"] is None else f"{result['stderr']:.2g}"
+            tiles.append(Tile(label, _number(sign * result["value"], result["stderr"]), error, note))
+    for name, result in results.items():
+        if name.startswith("active_units"):
+            units = results.get(name.replace("active_", ""), {}).get("value", 0)
+            group = name.removeprefix("active_units").replace("_", " ")
+            note = f"{units - result['value']:.0f} carry next to nothing."
+            tiles.append(Tile(f"active units{group}", f"{result['value']:.0f} of {units:.0f}", "", note))
+        if name.startswith("codebook_perplexity"):
+            size = results.get(name.replace("perplexity", "size"), {}).get("value", 0)
+            tiles.append(
+                Tile("codes in use", f"{result['value']:.0f} of {size:.0f}", "", "Perplexity of the codebook.")
+            )
+    return tiles
 
 
-def _drawn(file: str, title: str, caption: str, picture: Image.Image, smooth: bool = False) -> Drawn:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    return Drawn(file, title, caption, buffer.getvalue(), smooth)
+def _number(value: float, stderr: float | None) -> str:
+    """With the digits that the standard error allows, 4 significant ones without."""
+    if stderr is None or not 0 < stderr < abs(value):
+        return f"{value:.4g}"
+    decimals = next((count for count in range(1, 8) if stderr * 10**count >= 1), 8)
+    return f"{value:,.{decimals}f}"
 
 
 def _row(name: str, result: dict[str, Any]) -> dict[str, str]:
+    stderr = "" if result["stderr"] is None else f"{result['stderr']:.2g}"
+    return {"name": name, "value": _shown(result), "stderr": stderr, "kind": result["kind"].replace("_", " ")}
+
+
+def _shown(result: dict[str, Any]) -> str:
     value = result["value"]
-    shown = f"{len(value)} numbers" if isinstance(value, list) and len(value) > 8 else _plain(value)
-    stderr = "" if result["stderr"] is None else f"{result['stderr']:.3g}"
-    return {"name": name, "value": shown, "stderr": stderr, "kind": result["kind"].replace("_", " ")}
+    if isinstance(value, list):
+        more = ", …" if len(value) > LISTED else ""
+        return ", ".join(_plain(item) for item in value[:LISTED]) + more
+    return _number(value, result["stderr"]) if isinstance(value, float) else _plain(value)
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.5g}"
+        return f"{value:.4g}"
     if isinstance(value, list):
         return ", ".join(_plain(item) for item in value)
     if isinstance(value, dict):
-        return " ".join(f"{key}={_plain(item)}" for key, item in value.items())
+        return ", ".join(f"{key} = {_plain(item)}" for key, item in value.items())
     return str(value)
