@@ -25,6 +25,7 @@ from lowerbound.app.cli import (
     reconstruct,
     report,
     sample,
+    sweep,
     train,
     traverse,
 )
@@ -42,6 +43,7 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., None]] = {
     "recipes": recipes.recipes,
     "train": train.train,
+    "sweep": sweep.sweep,
     "data": data.data,
     "evaluate": evaluate.evaluate,
     "report": report.report,

@@ -47,7 +47,7 @@ def train(
         bar.show(report)
         writers.watch(report)
 
-    with _Stop() as stopping, _Bar(quiet=json_) as bar, closing(writers):
+    with Stop() as stopping, Bar(quiet=json_) as bar, closing(writers):
         run = lowerbound.train(
             chosen,
             out,
@@ -82,13 +82,13 @@ def _dry_run(recipe: lowerbound.Recipe, data_dir: Path | None, as_json: bool) ->
     say(f"{'in all':{width}}  {'':20}  {'':18}  {total:>12,}")
 
 
-class _Stop:
+class Stop:
     """While inside, SIGTERM and the first Ctrl-C ask for a checkpoint and a clean end; the second Ctrl-C is at once."""
 
     def __init__(self) -> None:
         self._asked = False
 
-    def __enter__(self) -> _Stop:
+    def __enter__(self) -> Stop:
         self._before = {number: signal.signal(number, self._take_note) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
@@ -105,7 +105,7 @@ class _Stop:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-class _Bar:
+class Bar:
     """A progress bar on a terminal, plain lines elsewhere."""
 
     def __init__(self, quiet: bool) -> None:
@@ -122,7 +122,7 @@ class _Bar:
         self._task = self._bar.add_task("training", total=None)
         self._said = 0.0
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> Bar:
         self._bar.__enter__()
         return self
 

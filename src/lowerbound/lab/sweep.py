@@ -1,0 +1,175 @@
+"""One recipe with several values of one setting and several seeds: trained, judged, and collected in `sweep.json`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lowerbound.errors import DataError, RunError, UsageError
+from lowerbound.files import read_json, write_json
+from lowerbound.lab import judge
+from lowerbound.lab.data.load import load_data
+from lowerbound.lab.experiment import make_loop, train
+from lowerbound.lab.recorder import Progress
+from lowerbound.lab.run import Run
+from lowerbound.recipe import Recipe, read_recipe
+
+SCHEMA = 1
+SETTING = re.compile(r"[\w-]+(\.[\w-]+)*")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a sweep.
+
+    Attributes:
+        value: of the setting, as it was given.
+        recipe: with that value and a seed.
+        path: of its folder.
+    """
+
+    value: str
+    recipe: Recipe
+    path: Path
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one run of a sweep was found to be worth.
+
+    Attributes:
+        value, seed: of the run.
+        run: its folder's name.
+        results: numbers by name; lists are left out.
+    """
+
+    value: str
+    seed: int
+    run: str
+    results: dict[str, float]
+
+
+def parse_over(text: str) -> tuple[str, list[str]]:
+    """A setting and its values from `key=a,b,c`; commas within brackets, braces and quotes belong to a value.
+
+    Raises:
+        UsageError: another form, or a value that is given twice.
+    """
+    key, equals, rest = text.partition("=")
+    values = [value.strip() for value in _split(rest)]
+    if not equals or not SETTING.fullmatch(key.strip()) or not all(values):
+        raise UsageError(f"--over {text} was given; write a setting and its values: objective.beta=0.5,1,2.")
+    twice = [value for value in values if values.count(value) > 1]
+    if twice:
+        raise UsageError(f"--over {text} has the value {twice[0]} twice; give each once.")
+    return key.strip(), values
+
+
+def plan_sweep(
+    source: str, key: str, values: Sequence[str], seeds: int, out: Path, overrides: Sequence[str] = ()
+) -> list[Trial]:
+    """All runs of a sweep, in order; every recipe is read before anything is trained.
+
+    Args:
+        source: a recipe's name or file.
+        key, values: the setting and its values, TOML literals.
+        seeds: how many for each value, from the recipe's own on.
+        out: the folder of the runs.
+        overrides: further settings, the same for all.
+
+    Raises:
+        RecipeError: a setting or value that the recipe cannot have.
+        UsageError: seeds of seeds, or values that are the same but for how they are written.
+    """
+    if key == "seed" and seeds > 1:
+        raise UsageError("the setting swept over is the seed itself: leave --seeds out.")
+    trials = []
+    for value in values:
+        first = read_recipe(source, [*overrides, f"{key}={value}"])
+        for seed in range(first.seed, first.seed + seeds):
+            recipe = (
+                first if seed == first.seed else read_recipe(source, [*overrides, f"{key}={value}", f"seed={seed}"])
+            )
+            trials.append(Trial(value, recipe, out / f"{_slug(value)}-{seed}"))
+    places = [trial.path for trial in trials]
+    if len(set(places)) < len(places):
+        raise UsageError(f"the values {', '.join(values)} would share folders; write them in another way.")
+    return trials
+
+
+def check_trials(trials: Sequence[Trial], data_dir: Path | None = None) -> None:
+    """Build what each value would train, so that a wrong one is found before an hour is spent on the others.
+
+    Raises:
+        RecipeError, ShapeError, DataError: as for training.
+    """
+    for trial in {trial.value: trial for trial in reversed(trials)}.values():
+        make_loop(trial.recipe, load_data(trial.recipe.data, data_dir))
+
+
+def run_trial(
+    trial: Trial,
+    data_dir: Path | None = None,
+    device: str = "cpu",
+    watch: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Finding | None:
+    """Train and judge one run, or take what is there; None where it was stopped.
+
+    Raises:
+        RunError: the folder holds a run of another recipe.
+    """
+    run = Run(trial.path)
+    if run.finished and run.recipe() != trial.recipe:
+        raise RunError(
+            f"{run.path} was trained with another recipe; sweep into another folder, or remove it to train it anew."
+        )
+    if not run.finished:
+        train(trial.recipe, run.path, resume=True, data_dir=data_dir, device=device, watch=watch, stop=stop)
+    if not run.finished:
+        return None
+    judged = _judged(run) or judge.evaluate(run, data_dir=data_dir, device=device).json()
+    return Finding(trial.value, trial.recipe.seed, run.path.name, _scalars(judged["results"]))
+
+
+def write_sweep(path: Path, source: str, key: str, findings: Sequence[Finding]) -> None:
+    """Write `sweep.json`: what was swept over, and a record per finished run."""
+    record = {"schema": SCHEMA, "recipe": source, "key": key, "runs": [finding.__dict__ for finding in findings]}
+    write_json(path, record)
+
+
+def _judged(run: Run) -> dict[str, Any] | None:
+    """The judgement of a finished run, if it is there and whole."""
+    try:
+        found = read_json(run.evaluation_path)
+    except DataError:
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("results"), dict) else None
+
+
+def _scalars(results: dict[str, Any]) -> dict[str, float]:
+    return {name: result["value"] for name, result in results.items() if isinstance(result["value"], int | float)}
+
+
+def _slug(value: str) -> str:
+    """A value as part of a folder's name."""
+    return re.sub(r"[^\w.+-]+", "_", value).strip("_") or "value"
+
+
+def _split(text: str) -> list[str]:
+    """Split at commas that are in no bracket, brace or quote."""
+    parts, depth, quote = [""], 0, ""
+    for letter in text:
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "\"'":
+            quote = letter
+        depth += (letter in "[{") - (letter in "]}") if not quote else 0
+        if letter == "," and depth == 0 and not quote:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts

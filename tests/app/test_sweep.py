@@ -1,0 +1,109 @@
+"""Sweeps: trained and judged once, gone on with after a stop, and wrong ones refused before any work."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from harness import SMALL, Cli
+
+import lowerbound
+from lowerbound.errors import UsageError
+
+QUICK = (*SMALL, "--set", "evaluation.samples=2", "--set", "evaluation.examples=50", "--set", "evaluation.generated=20")
+OVER = ("--over", "objective.beta=0.5,2")
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished sweep of two values and two seeds; nobody changes it."""
+    from lowerbound.app.cli.main import app
+
+    out = tmp_path_factory.mktemp("sweep") / "out"
+    app(["sweep", "gmm2d", *OVER, "--seeds", "2", *QUICK, "--out", str(out)], standalone_mode=False)
+    return out
+
+
+def test_a_sweep_writes_runs_numbers_and_a_page(swept: Path) -> None:
+    record = json.loads((swept / "sweep.json").read_text())
+    assert [run["run"] for run in record["runs"]] == ["0.5-0", "0.5-1", "2-0", "2-1"]
+    assert record["key"] == "objective.beta"
+    for run in record["runs"]:
+        found = lowerbound.Run(swept / run["run"])
+        judged = json.loads(found.evaluation_path.read_text())["results"]
+        assert found.recipe().objective["beta"] == float(run["value"])
+        assert found.recipe().seed == run["seed"]
+        assert run["results"]["elbo_nats"] == judged["elbo_nats"]["value"]
+    assert (swept / "rate-distortion.png").exists()
+    page = (swept / "sweep.html").read_text()
+    assert "4 of 4 runs" in page
+    assert "http" not in page
+
+
+def test_finished_runs_are_skipped_and_missing_ones_made(cli: Cli, swept: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(swept, tmp_path / "out"))
+    before = (out / "sweep.json").read_bytes()
+    shutil.rmtree(out / "2-0")
+    (out / "2-1" / "evaluation.json").write_text("torn")
+    kept = {path: path.stat().st_mtime_ns for path in out.rglob("weights.safetensors")}
+    result = cli("sweep", "gmm2d", *OVER, "--seeds", 2, *QUICK, "--out", out)
+    assert result.code == 0, result
+    assert "4/4" in result.out
+    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
+    assert json.loads(before) == json.loads((out / "sweep.json").read_bytes())
+
+
+def test_a_sweep_grows_by_values(cli: Cli, swept: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(swept, tmp_path / "out"))
+    result = cli("sweep", "gmm2d", "--over", "objective.beta=2,4", *QUICK, "--out", out, "--json")
+    assert result.code == 0, result
+    told = json.loads(result.out)
+    assert [(run["value"], run["seed"]) for run in told["runs"]] == [("2", 0), ("4", 0)]
+
+
+def test_another_recipe_in_a_folder_is_refused(cli: Cli, swept: Path) -> None:
+    cli("sweep", "gmm2d", *OVER, *QUICK, "--set", "training.steps=21", "--out", swept).refused(2, "0.5-0", "recipe")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--over", "objective.beta"], ["--over objective.beta", "0.5,1,2"]),
+        (["--over", "=1,2"], ["--over =1,2"]),
+        (["--over", "objective.beta=1,,2"], ["--over"]),
+        (["--over", "objective.beta=1,1"], ["value 1 twice"]),
+        (["--over", "objective.betta=1,2"], ["betta", "beta"]),
+        (["--over", "training.steps=3,many"], ["training.steps"]),
+        (["--over", "seed=1,2", "--seeds", "2"], ["seed itself"]),
+        (["--over", "model.latent=1, 01"], ["01"]),
+        (["--over", "model.encoder.widths=[1],[1 ]"], ["share folders"]),
+    ],
+)
+def test_wrong_sweeps_are_refused_before_any_work(
+    cli: Cli, tmp_path: Path, options: list[str], words: list[str]
+) -> None:
+    result = cli("sweep", "gmm2d", *options, "--out", tmp_path / "out")
+    assert result.code == 2, result
+    assert all(word in result.err for word in words), result.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_values_with_commas_stay_whole() -> None:
+    assert lowerbound.parse_over('a.b=[1, 2],{c = 1, d = 2},"x,y"') == ("a.b", ["[1, 2]", "{c = 1, d = 2}", '"x,y"'])
+    with pytest.raises(UsageError):
+        lowerbound.parse_over("a b=1")
+
+
+def test_a_stopped_sweep_says_how_to_go_on(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lowerbound.app.cli.train import Stop
+
+    monkeypatch.setattr(Stop, "asked", lambda self: True)
+    out = tmp_path / "out"
+    result = cli("sweep", "gmm2d", *OVER, *QUICK, "--out", out)
+    assert result.code == 0, result
+    assert "0 of 2 runs; go on with the same command" in result.out
+    monkeypatch.undo()
+    assert cli("sweep", "gmm2d", *OVER, *QUICK, "--out", out).code == 0
+    assert len(json.loads((out / "sweep.json").read_text())["runs"]) == 2
