@@ -37,7 +37,7 @@ def start(*arguments: object, limit_bytes: int | None = None) -> subprocess.Pope
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=limit,
-        env={"OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
+        env={"OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
     )
 
 
@@ -103,10 +103,10 @@ def test_the_second_process_in_a_folder_is_refused_and_harms_nothing(cli: Cli, t
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 120 kB."""
+    """A disk of 240 kB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=120k", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=240k", "tmpfs", str(disk)]
     try:
         allowed = subprocess.run(mount, capture_output=True, check=False).returncode == 0
     except FileNotFoundError:
