@@ -30,7 +30,7 @@ def double_rows(data: DataSpec) -> tuple[torch.Tensor, Context | None]:
 
 
 def main(out: str) -> None:
-    """Train in double precision: Adam divides by the size of the gradient, which blows up rounding where it is near 0."""
+    """Train in double precision: Adam divides by the gradient, which blows up rounding where it is near 0."""
     torch.set_num_threads(1)
     processes = Processes.join(torch.device("cpu"))
     reached: dict[str, torch.Tensor] = {}

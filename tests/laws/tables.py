@@ -443,6 +443,8 @@ OBJECTIVES: dict[str, ObjectiveRow] = {
     "capacity": ObjectiveRow({"kind": "capacity", "capacity": {"kind": "linear", "end": 5.0, "steps": 20}}),
     "target-rate": ObjectiveRow({"kind": "target-rate", "target": 5.0}),
     "balanced": ObjectiveRow({"kind": "balanced", "beta": {"kind": "linear", "start": 0.1, "steps": 4}}, "top-down"),
+    "reconstruction": ObjectiveRow({"kind": "reconstruction"}),
+    "reconstruction-regularised": ObjectiveRow({"kind": "reconstruction", "code": 0.1, "smoothness": 0.01}),
     "adversarial-prior": ObjectiveRow({"kind": "adversarial-prior", "critic": CRITIC}, "vae-mixture"),
     "vae-gan": ObjectiveRow({"kind": "vae-gan", "critic": CRITIC}),
 }

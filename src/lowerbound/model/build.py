@@ -28,6 +28,7 @@ from lowerbound.model.objectives import (
     importance,
     objective,
     rates,
+    reconstruction,
     schedules,
 )
 from lowerbound.model.spec import DataSpec, Settings
@@ -44,6 +45,7 @@ OBJECTIVES: Kinds = {
     "importance": importance.Importance,
     "doubly-reparameterised": importance.DoublyReparameterised,
     "total-correlation": divergences.TotalCorrelation,
+    "reconstruction": reconstruction.Reconstruction,
     "adversarial-prior": adversarial.AdversarialPrior,
     "vae-gan": adversarial.VAEGAN,
     "geco": controllers.GECO,

@@ -12,15 +12,20 @@ from lowerbound.kinds import Groups, Kinds, resolve
 from lowerbound.lab.data.arrays import arrays, idx
 from lowerbound.lab.data.cifar10 import cifar10
 from lowerbound.lab.data.digits import digits
+from lowerbound.lab.data.dsprites import dsprites
 from lowerbound.lab.data.frey import frey_faces
 from lowerbound.lab.data.gmm2d import gmm2d
 from lowerbound.lab.data.images import images
 from lowerbound.lab.data.mnist import fashion_mnist, mnist
+from lowerbound.lab.data.moving import moving_mnist
 from lowerbound.lab.data.quarantine import apply
 from lowerbound.lab.data.rows import Dataset
+from lowerbound.lab.data.series import series
 from lowerbound.lab.data.shards import shards
 from lowerbound.lab.data.splits import SPLITS, Split
 from lowerbound.lab.data.table import table as table_data
+from lowerbound.lab.data.text import text
+from lowerbound.lab.data.video import video
 
 DATA: Kinds = {
     "gmm2d": gmm2d,
@@ -29,10 +34,15 @@ DATA: Kinds = {
     "fashion-mnist": fashion_mnist,
     "frey-faces": frey_faces,
     "cifar10": cifar10,
+    "dsprites": dsprites,
+    "moving-mnist": moving_mnist,
     "images": images,
     "arrays": arrays,
     "idx": idx,
     "table": table_data,
+    "text": text,
+    "series": series,
+    "video": video,
     "shards": shards,
 }
 DATA_PARTS: Groups = {Split: SPLITS}

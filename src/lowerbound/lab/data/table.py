@@ -138,6 +138,18 @@ def arrow() -> ModuleType:
 # ------------------------------------------------------------------------------------------------------- reading
 
 
+def read_columns(file: Path) -> dict[str, NDArray[Any]]:
+    """The columns of a CSV or Parquet file: numbers as float64 with NaN where one is missing, words as objects.
+
+    Raises:
+        DataError: the file cannot be read, or has lines of another length.
+    """
+    found = _read(file, ["", "NA", "NaN", "nan"], ",")
+    if found.findings:
+        raise DataError(f"{found.findings[0].sentence()}; mend the file.")
+    return found.values
+
+
 def _read(file: Path, missing: list[str], delimiter: str) -> _Found:
     pyarrow = arrow()
     findings: list[Finding] = []
