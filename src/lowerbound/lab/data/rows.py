@@ -86,7 +86,7 @@ class InMemory(Rows):
         return len(self.raw)
 
     def take(self, index: Tensor) -> Batch:
-        return Batch(self.raw[index], None if self.context is None else self.context.select(index))
+        return Batch(self.raw.index_select(0, index), None if self.context is None else self.context.select(index))
 
     def name(self, row: int) -> str:
         return super().name(row) if self.names is None else self.names(row)

@@ -335,13 +335,11 @@ class Loop:
                 "choose an objective for the parts that are there."
             )
         role_of = {id(p): role for role in self.model.roles for _, p in self.model.role_parameters(role)}
-        groups: dict[str, list[nn.Parameter]] = {}
+        groups: dict[float, list[nn.Parameter]] = {}
         for parameter in parameters:
-            groups.setdefault(role_of.get(id(parameter), player.role), []).append(parameter)
-        settings = [
-            {"params": group, "base_lr": rates.get(role, self.training.learning_rate)}  # type: ignore[call-overload]
-            for role, group in groups.items()
-        ]
+            role = role_of.get(id(parameter), player.role)
+            groups.setdefault(rates.get(role, self.training.learning_rate), []).append(parameter)  # type: ignore[call-overload]
+        settings = [{"params": group, "base_lr": rate} for rate, group in groups.items()]
         kind = OPTIMIZERS[self.training.optimizer]
         first, second = self.training.betas
         fused = {"fused": True} if kind is not torch.optim.Adamax else {}
@@ -384,7 +382,8 @@ def seed_hidden(seed: int, device: torch.device) -> None:
 
 def gradient_norm(gradients: list[Tensor]) -> Tensor:
     """The norm of all gradients together; in double precision where single overflows (from 2e19 on)."""
-    norm = whole({"norm": torch.nn.utils.get_total_norm(gradients)})["norm"]
+    norms = whole({"norm": torch.stack(list(torch._foreach_norm(gradients)))})["norm"]
+    norm = torch.linalg.vector_norm(norms)
     if torch.isfinite(norm):
         return norm
     return whole({"norm": torch.nn.utils.get_total_norm([gradient.double() for gradient in gradients])})["norm"]

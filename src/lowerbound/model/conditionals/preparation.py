@@ -75,12 +75,13 @@ class Binary(Preparation):
         super().__init__(data)
         self.maximum = 1 if data.levels is None else data.levels - 1
         self.binarisation = binarisation
+        self.draws = binarisation == "dynamic" and data.levels != 2  # a bit is itself
 
     def prepare(self, raw: Tensor, noise: Noise | None) -> Tensor:
         intensity = _real(raw) / self.maximum
         if self.binarisation == "threshold":
             return (intensity >= 0.5).to(intensity.dtype)
-        if noise is None:
+        if noise is None or not self.draws:
             return intensity
         return (noise.child("binarise").uniform(1, raw.shape[1:])[0] < intensity).to(intensity.dtype)
 
@@ -93,7 +94,7 @@ class Binary(Preparation):
 
     @property
     def bound_needs_noise(self) -> bool:
-        return self.binarisation == "dynamic"
+        return self.draws
 
 
 class Continuous(Preparation):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lowerbound.errors import ShapeError
 from lowerbound.model.networks.network import (
@@ -19,7 +20,12 @@ from lowerbound.model.networks.network import (
 )
 from lowerbound.model.spec import Shape, Share
 
-CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+CONVOLUTIONS: dict[int, type[nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSED: dict[int, Callable[..., Tensor]] = {
+    1: functional.conv_transpose1d,
+    2: functional.conv_transpose2d,
+    3: functional.conv_transpose3d,
+}
 
 
 def grid_shape(shape: Shape, what: str) -> tuple[int, Shape]:
@@ -38,6 +44,38 @@ def halved(size: int, times: int) -> int:
     for _ in range(times):
         size = math.ceil(size / 2)
     return size
+
+
+def channels_last(images: Tensor) -> Tensor:
+    """Images in the order in memory in which a CPU convolves fastest; signals and videos as they are."""
+    return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
+
+
+class DoublingConvolution(nn.Module):
+    """Doubles each axis by repeating every value, then convolves, 3 wide, without making the doubled tensor.
+
+    Both steps are linear and local, so together they are one transposed convolution, 4 wide with stride 2, whose
+    weights are sums of neighbours of the original's: 2.25 times less arithmetic for images, 3.4 times for videos.
+
+    Args:
+        before, after: channels.
+        grid: sizes to reach; an odd one is cut from the doubled one.
+    """
+
+    def __init__(self, before: int, after: int, grid: Shape) -> None:
+        super().__init__()
+        self.convolution = CONVOLUTIONS[len(grid)](before, after, 3, padding=1)
+        self.grid = grid
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(N, before, *half) to (N, after, *grid)."""
+        weight, bias = self.convolution.weight, self.convolution.bias
+        for axis in range(2, weight.ndim):
+            flipped, none = weight.flip(axis), torch.zeros_like(weight.narrow(axis, 0, 1))
+            weight = torch.cat([flipped, none], axis) + torch.cat([none, flipped], axis)
+        doubled = TRANSPOSED[len(self.grid)](hidden, weight.transpose(0, 1), bias, stride=2, padding=1)
+        inside = (slice(None), slice(None), *(slice(size) for size in self.grid))
+        return doubled[inside]
 
 
 class ConvolutionalDown(Network):
@@ -66,7 +104,7 @@ class ConvolutionalDown(Network):
         self.head = nn.Linear(flat, math.prod(ports.outputs))
 
     def forward(self, inputs: Tensor, context: Tensor | None) -> Tensor:
-        hidden = self.layers(with_context(inputs, context)).flatten(1)
+        hidden = self.layers(channels_last(with_context(inputs, context))).flatten(1)
         result: Tensor = self.head(hidden)
         return result.unflatten(1, self.outputs)
 
@@ -88,17 +126,16 @@ class ConvolutionalUp(Network):
     ) -> None:
         super().__init__(ports)
         channels, grid = grid_shape(ports.outputs, "output")
-        self.sizes = [tuple(halved(size, k) for size in grid) for k in range(len(widths), -1, -1)]
-        self.start = (widths[0], *self.sizes[0])
+        sizes = [tuple(halved(size, k) for size in grid) for k in range(len(widths), -1, -1)]
+        self.start = (widths[0], *sizes[0])
         self.stem = nn.Linear(math.prod(ports.inputs) + ports.context, math.prod(self.start))
-        after = [*widths[1:], channels]
-        convolution = CONVOLUTIONS[len(grid)]
-        self.convolutions = nn.ModuleList(convolution(a, b, 3, padding=1) for a, b in zip(widths, after, strict=True))
-        self.activation = nn.Sequential(ACTIVATIONS[activation](), *dropped_channels(dropout, len(grid)))
+        layers: list[nn.Module] = []
+        for before, after, size in zip(widths, [*widths[1:], channels], sizes[1:], strict=True):
+            layers += [ACTIVATIONS[activation](), *dropped_channels(dropout, len(grid))]
+            layers.append(DoublingConvolution(before, after, size))
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, inputs: Tensor, context: Tensor | None) -> Tensor:
         hidden: Tensor = self.stem(with_context(inputs.flatten(1), context)).unflatten(1, self.start)
-        for convolution, size in zip(self.convolutions, self.sizes[1:], strict=True):
-            enlarged = torch.nn.functional.interpolate(self.activation(hidden), size=size, mode="nearest")
-            hidden = convolution(enlarged)
-        return hidden
+        result: Tensor = self.layers(channels_last(hidden))
+        return result

@@ -8,7 +8,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lowerbound.model.networks.convolutional import CONVOLUTIONS, grid_shape, halved
+from lowerbound.model.networks.convolutional import (
+    CONVOLUTIONS,
+    DoublingConvolution,
+    channels_last,
+    grid_shape,
+    halved,
+)
 from lowerbound.model.networks.network import (
     ACTIVATIONS,
     Activation,
@@ -162,7 +168,7 @@ class ResidualDown(Network):
         self.head = nn.Linear(flat, math.prod(ports.outputs))
 
     def forward(self, inputs: Tensor, context: Tensor | None) -> Tensor:
-        hidden = self.layers(with_context(inputs, context)).flatten(1)
+        hidden = self.layers(channels_last(with_context(inputs, context))).flatten(1)
         result: Tensor = self.head(hidden)
         return result.unflatten(1, self.outputs)
 
@@ -196,11 +202,11 @@ class ResidualUp(Network):
         layers: list[nn.Module] = []
         for index, here in enumerate(widths):
             if index:
-                layers += [nn.Upsample(sizes[index]), convolution(widths[index - 1], here, 3, padding=1)]
+                layers.append(DoublingConvolution(widths[index - 1], here, sizes[index]))
             layers += [ResidualBlock(here, len(grid), activation, dropout) for _ in range(depth)]
         self.layers = nn.Sequential(*layers, ACTIVATIONS[activation](), convolution(widths[-1], channels, 3, padding=1))
 
     def forward(self, inputs: Tensor, context: Tensor | None) -> Tensor:
         hidden: Tensor = self.stem(with_context(inputs.flatten(1), context)).unflatten(1, self.start)
-        result: Tensor = self.layers(hidden)
+        result: Tensor = self.layers(channels_last(hidden))
         return result
