@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -16,6 +17,7 @@ Shape = tuple[int, ...]
 
 # Types of settings with their ranges; a recipe's values are checked against them.
 Count = Annotated[int, Field(gt=0)]
+Widths = Annotated[Sequence[Count], Field(min_length=1)]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]

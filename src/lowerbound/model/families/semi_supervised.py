@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -21,7 +20,7 @@ from lowerbound.model.evidence import Evidence, Latent
 from lowerbound.model.families.family import Family, Latents, apply
 from lowerbound.model.networks.mlp import MLP
 from lowerbound.model.networks.network import Network, Ports
-from lowerbound.model.spec import Context, Count, DataSpec, Shape
+from lowerbound.model.spec import Context, Count, DataSpec, Shape, Widths
 from lowerbound.noise import Noise
 
 # Stands for log 0 in a certain label: exp of it is exactly 0, and 0 times it is 0 (not NaN).
@@ -69,7 +68,7 @@ class SemiSupervised(Family):
         cls,
         data: DataSpec,
         *,
-        latent: Count | Sequence[Count] = 16,
+        latent: Count | Widths = 16,
         classifier: Part[Network] = Part(MLP),
         encoder: Part[Network] = Part(MLP),
         posterior: Part[Posterior] = Part(DiagonalGaussian),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -20,7 +19,7 @@ from lowerbound.model.evidence import Evidence, Latent
 from lowerbound.model.families.family import Family, Latents, apply
 from lowerbound.model.networks.mlp import MLP
 from lowerbound.model.networks.network import Network, Ports
-from lowerbound.model.spec import Context, Count, DataSpec, Shape
+from lowerbound.model.spec import Context, Count, DataSpec, Shape, Widths
 from lowerbound.noise import Noise
 
 
@@ -61,7 +60,7 @@ class VAE(Family):
         cls,
         data: DataSpec,
         *,
-        latent: Count | Sequence[Count] = 16,
+        latent: Count | Widths = 16,
         encoder: Part[Network] = Part(MLP),
         posterior: Part[Posterior] = Part(DiagonalGaussian),
         prior: Part[Prior] = Part(StandardNormal),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from lowerbound.model.networks.network import (
     dropped_channels,
     with_context,
 )
-from lowerbound.model.spec import Shape, Share
+from lowerbound.model.spec import Shape, Share, Widths
 
 CONVOLUTIONS: dict[int, type[nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, Callable[..., Tensor]] = {
@@ -89,7 +89,7 @@ class ConvolutionalDown(Network):
     """
 
     def __init__(
-        self, ports: Ports, *, widths: Sequence[int] = (32, 64), activation: Activation = "silu", dropout: Share = 0.0
+        self, ports: Ports, *, widths: Widths = (32, 64), activation: Activation = "silu", dropout: Share = 0.0
     ) -> None:
         super().__init__(ports)
         channels, grid = grid_shape(ports.inputs, "input")
@@ -122,7 +122,7 @@ class ConvolutionalUp(Network):
     """
 
     def __init__(
-        self, ports: Ports, *, widths: Sequence[int] = (64, 32), activation: Activation = "silu", dropout: Share = 0.0
+        self, ports: Ports, *, widths: Widths = (64, 32), activation: Activation = "silu", dropout: Share = 0.0
     ) -> None:
         super().__init__(ports)
         channels, grid = grid_shape(ports.outputs, "output")

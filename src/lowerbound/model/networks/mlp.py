@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from lowerbound.model.networks.network import ACTIVATIONS, Activation, Network, Ports, dropped, with_context
-from lowerbound.model.spec import Share
+from lowerbound.model.spec import Count, Share
 
 
 class MLP(Network):
@@ -25,7 +25,7 @@ class MLP(Network):
         self,
         ports: Ports,
         *,
-        widths: Sequence[int] = (256, 256),
+        widths: Sequence[Count] = (256, 256),
         activation: Activation = "silu",
         dropout: Share = 0.0,
     ) -> None:

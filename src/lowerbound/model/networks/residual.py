@@ -24,7 +24,7 @@ from lowerbound.model.networks.network import (
     dropped_channels,
     with_context,
 )
-from lowerbound.model.spec import Count, Share
+from lowerbound.model.spec import Count, Share, Widths
 
 
 class ResidualMLP(Network):
@@ -86,7 +86,7 @@ class SkipMLP(Network):
         self,
         ports: Ports,
         *,
-        widths: Sequence[int] = (256, 256),
+        widths: Sequence[Count] = (256, 256),
         activation: Activation = "silu",
         dropout: Share = 0.0,
     ) -> None:
@@ -150,7 +150,7 @@ class ResidualDown(Network):
         self,
         ports: Ports,
         *,
-        widths: Sequence[int] = (32, 64),
+        widths: Widths = (32, 64),
         depth: Count = 1,
         activation: Activation = "silu",
         dropout: Share = 0.0,
@@ -188,7 +188,7 @@ class ResidualUp(Network):
         self,
         ports: Ports,
         *,
-        widths: Sequence[int] = (64, 32),
+        widths: Widths = (64, 32),
         depth: Count = 1,
         activation: Activation = "silu",
         dropout: Share = 0.0,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lowerbound.errors import ShapeError
 from lowerbound.model.networks.network import Network, Ports, with_context
+from lowerbound.model.spec import Count
 
 
 class TokenEncoder(Network):
@@ -19,7 +20,7 @@ class TokenEncoder(Network):
         width: size of embeddings and of each direction's state.
     """
 
-    def __init__(self, ports: Ports, *, width: int = 64) -> None:
+    def __init__(self, ports: Ports, *, width: Count = 64) -> None:
         super().__init__(ports)
         if ports.vocabulary is None or len(ports.inputs) != 1:
             raise ShapeError(
