@@ -324,9 +324,10 @@ def test_a_journal_with_a_torn_last_line_is_read(cli: Cli, gmm2d: Path, own: Pat
     assert cli("report", own).code == 0
 
 
-def test_a_journal_changed_in_the_middle_is_refused(cli: Cli, own: Path) -> None:
-    lines = (own / "journal.jsonl").read_text().splitlines()
-    (own / "journal.jsonl").write_text("\n".join([lines[0], "{", *lines[1:]]) + "\n")
+@pytest.mark.parametrize("row", [b"{", b"7", b"{}", b'{"step": "\xff"}'])
+def test_a_journal_changed_in_the_middle_is_refused(cli: Cli, own: Path, row: bytes) -> None:
+    lines = (own / "journal.jsonl").read_bytes().splitlines()
+    (own / "journal.jsonl").write_bytes(b"\n".join([lines[0], row, *lines[1:]]) + b"\n")
     cli("report", own).refused(2, "journal.jsonl", "line 2")
 
 

@@ -92,6 +92,9 @@ def test_a_wrong_type_is_named_with_the_right_one(cli: Cli, override: str, words
         ("evaluation.split=tst", ["`evaluation.split`", "'test'"]),
         ("model.latent=0", ["`model.latent`", "greater than 0", "0 was given"]),
         ("model.latent=[2,0]", ["`model.latent.1`", "greater than 0"]),
+        ("model.latent=[]", ["`model.latent`", "[] was given"]),
+        ("model.encoder.widths=[0]", ["`model.encoder.widths.0`", "greater than 0"]),
+        ("model.encoder={kind='convolutional-down',widths=[]}", ["`model.encoder.widths`", "at least 1 item"]),
         ("model.prior={kind='mixture',components=0}", ["`model.prior.components`", "greater than 0"]),
         ("objective.beta=nan", ["`objective.beta.value`", "finite"]),
         ("data.labelled=0", ["`data.labelled`", "greater than 0"]),
@@ -116,6 +119,7 @@ def test_labelled_rows_must_be_shared_equally_by_the_classes(cli: Cli) -> None:
         ("digits", ["model.prior={kind='context'}"], ["context", "labels", "standard"]),
         ("digits", ["model.encoder={kind='tokens'}"], ["token", "[1, 8, 8]"]),
         ("gmm2d", ["model.likelihood={kind='tokens'}"], ["tokens", "vocabulary"]),
+        ("digits", ["model.likelihood={kind='tokens'}"], ["tokens", "sequences", "[1, 8, 8]"]),
     ],
 )
 def test_parts_that_do_not_fit_say_which_shape_was_given(

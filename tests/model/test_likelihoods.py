@@ -12,7 +12,7 @@ from tables import COLOUR, COUNTS, DIGITS, FAMILIES, POINTS, TABLE, TEXT, raw_ro
 from torch import Tensor
 from torch.distributions import Distribution, Laplace, Normal, StudentT
 
-from lowerbound.errors import ShapeError
+from lowerbound.errors import DataError, ShapeError
 from lowerbound.kinds import resolve
 from lowerbound.lab.data.rows import InMemory
 from lowerbound.lab.training.loop import Loop
@@ -435,3 +435,16 @@ def test_masking_and_dropout_leave_no_trace_in_evaluation() -> None:
     assert torch.equal(models[1].evidence(x, None, noise).x, x)
     clean, masked = (model.eval().evidence(x, None, noise).elbo() for model in models)
     assert torch.equal(clean, masked)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [("bernoulli", 1.5), ("continuous-bernoulli", -0.5), ("negative-binomial", -1.0), ("zero-inflated", 0.5)],
+)
+def test_values_that_a_likelihood_has_no_place_for_are_refused(kind: str, wrong: float) -> None:
+    preparation = likelihood(kind, DataSpec((3,), None, examples=10)).preparation
+    raw = torch.ones(4, 3)
+    preparation.check(raw)
+    raw[2, 1] = wrong
+    with pytest.raises(DataError, match="choose another"):
+        preparation.check(raw)

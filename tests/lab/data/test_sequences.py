@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 import torch
+from films import film
 
 from lowerbound.errors import DataError
 from lowerbound.lab.data.load import load_data, read_data
@@ -107,18 +107,6 @@ def test_columns_of_a_table_are_a_series(tmp_path: Path) -> None:
 
 
 # --------------------------------------------------------------------------------------------------------- video
-
-
-def film(path: Path, frames: int = 40, shade: int = 0) -> Path:
-    """A video whose frames grow brighter."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
-        for number in range(frames):
-            picture = np.full((32, 48, 3), shade + 5 * number, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-    return path
 
 
 def test_clips_of_videos(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from torch.distributions import Distribution
 from lowerbound.errors import ShapeError, UsageError
 from lowerbound.model.distributions import tree
 from lowerbound.model.families.family import Family, Latents
-from lowerbound.model.families.semi_supervised import SemiSupervised
 from lowerbound.model.spec import Context
 from lowerbound.noise import Noise, RowNoise, Scaled, derive_seed
 
@@ -89,17 +88,10 @@ def decode(
     """Raw rows of codes by group.
 
     Raises:
-        UsageError: groups or shapes that are not the model's.
+        UsageError: groups, shapes or values that are not the model's.
     """
-    for name, shape in model.latents.items():
-        given = latents.get(name)
-        if given is None or tuple(given.shape[1:]) != shape:
-            what = "absent" if given is None else f"of shape {list(given.shape[1:])} per row"
-            raise UsageError(f"the model's latents `{name}` have shape {list(shape)} per row; those given are {what}.")
-    counts = {name: len(latents[name]) for name in model.latents}
-    count = next(iter(counts.values()))
-    if any(other != count for other in counts.values()):
-        raise UsageError(f"the groups of latents must have one row each for every row of data; they have {counts}.")
+    model.check_latents(latents)
+    count = len(next(iter(latents.values())))
     fitting, device = _fitting(model, context, count), device_of(model)
 
     def rows(start: int, stop: int) -> Tensor:
@@ -125,7 +117,7 @@ def _fitting(model: Family, context: Context | None, count: int) -> Context | No
     """The context of `count` rows where the model is, or a refusal of one that is missing or not for this model."""
     classes = model.data.context
     if context is None:
-        if classes and not isinstance(model, SemiSupervised):
+        if classes and not model.infers_context:
             raise ShapeError("this model is conditional: give a context (--label N on the command line).")
         return None
     if tuple(context.vector.shape) != (count, classes):

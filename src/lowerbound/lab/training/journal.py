@@ -16,18 +16,21 @@ def read_journal(path: Path) -> list[Row]:
     """The rows of a journal; a last line torn by a crash is left out.
 
     Raises:
-        RunError: a line before the last is no JSON: the file was changed.
+        RunError: a line before the last is no row: the file was changed.
     """
     if not path.exists():
         return []
     rows: list[Row] = []
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_bytes().splitlines()
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            if number < len(lines):
-                raise RunError(f"{path}: line {number} is not a row of a journal; the file was changed.") from None
+            row = json.loads(line)
+        except ValueError:  # no JSON, or no text
+            row = None
+        if isinstance(row, dict) and "step" in row:
+            rows.append(row)
+        elif number < len(lines):
+            raise RunError(f"{path}: line {number} is not a row of a journal; the file was changed.")
     return rows
 
 

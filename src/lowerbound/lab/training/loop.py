@@ -29,7 +29,6 @@ from lowerbound.model.evidence import Evidence, Statistics
 from lowerbound.model.families.family import Family
 from lowerbound.model.networks.network import Network
 from lowerbound.model.objectives.objective import Needs, Objective, Player
-from lowerbound.model.spec import Context
 from lowerbound.noise import BatchNoise, derive_seed
 from lowerbound.recipe import Training
 
@@ -268,8 +267,7 @@ class Loop:
         """What is done to rows in training only: augmentation, and hiding of contexts."""
         context, rate = batch.context, self.training.context_dropout
         if context is not None and rate:
-            seen = noise.child("context").uniform()[0] >= rate
-            context = Context(context.vector, context.present & seen)
+            context = context.dropped(rate, noise.child("context"))
         return Batch(self.augment(batch.raw, noise), context)
 
     def _diagnose(self, number: int, player: Player, batch: Batch, noise: BatchNoise) -> NonFiniteError:
@@ -354,6 +352,7 @@ class Loop:
 
 def gather_evidence(model: Family, batch: Batch, noise: BatchNoise, needs: Needs) -> Evidence:
     """The evidence of a batch of raw rows, with what an objective needs."""
+    model.preparation.check(batch.raw)
     x = model.preparation.prepare(batch.raw, noise.child("prepare"))
     evidence = model.evidence(x, batch.context, noise.child("evidence"), needs.samples)
     if needs.generated:

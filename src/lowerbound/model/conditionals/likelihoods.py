@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution
 
+from lowerbound.errors import ShapeError
 from lowerbound.model.conditionals.conditional import Conditional, Features, Slot, in_float, softly_bounded
 from lowerbound.model.conditionals.preparation import Binary, Preparation, Scaling, Tokens, real_numbers
 from lowerbound.model.distributions.autoregressive import AutoregressiveTokens
@@ -176,6 +177,8 @@ class TokenLikelihood(Likelihood):
     def __init__(self, slot: Slot, *, features: Count = 32, width: Count = 64, word_dropout: Share = 0.0) -> None:
         super().__init__()
         self.preparation = Tokens(slot.data)
+        if len(slot.event) != 1:
+            raise ShapeError(f"a likelihood of tokens describes sequences, and a row has shape {list(slot.event)}.")
         self.features_shape = (features,)
         self.length = slot.event[0]
         assert slot.data.levels is not None

@@ -10,7 +10,7 @@ from torch.distributions import Categorical, Distribution
 from lowerbound.errors import ShapeError
 from lowerbound.model.conditionals.conditional import Features, Slot, in_float, softly_bounded
 from lowerbound.model.conditionals.likelihoods import Likelihood
-from lowerbound.model.conditionals.preparation import Continuous, Levels, Tokens
+from lowerbound.model.conditionals.preparation import Intensities, Levels, Tokens
 from lowerbound.model.distributions.continuous_bernoulli import ContinuousBernoulli
 from lowerbound.model.distributions.logistic_mixture import LogisticMixture, PixelLogisticMixture
 from lowerbound.model.distributions.tree import independent
@@ -32,7 +32,7 @@ class ContinuousBernoulliLikelihood(Likelihood):
 
     def __init__(self, slot: Slot) -> None:
         super().__init__()
-        self.preparation = Continuous(slot.data)
+        self.preparation = Intensities(slot.data)
         self.features_shape = slot.event
 
     def forward(self, features: Features, context: Context | None) -> Distribution:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lowerbound.errors import ShapeError
+from lowerbound.errors import DataError, ShapeError
 from lowerbound.model.spec import Column, DataSpec, Shape
 from lowerbound.noise import Noise
 
@@ -37,6 +37,13 @@ class Preparation(nn.Module, ABC):
 
     def fit(self, raw: Tensor) -> None:
         """Learn scales from raw training rows (N, *event), once, before training; they are kept with the weights."""
+
+    def check(self, raw: Tensor) -> None:
+        """Refuse raw rows with values that have no x here. Missing values are not looked for.
+
+        Raises:
+            DataError: there are such values.
+        """
 
     def inputs(self, x: Tensor) -> Tensor:
         """What an encoder sees of x (B, *event), (B, *inputs_shape); x itself for most."""
@@ -76,6 +83,9 @@ class Binary(Preparation):
         self.maximum = 1 if data.levels is None else data.levels - 1
         self.binarisation = binarisation
         self.draws = binarisation == "dynamic" and data.levels != 2  # a bit is itself
+
+    def check(self, raw: Tensor) -> None:
+        _within(raw, 0, self.maximum)
 
     def prepare(self, raw: Tensor, noise: Noise | None) -> Tensor:
         intensity = _real(raw) / self.maximum
@@ -183,6 +193,11 @@ class Levels(Preparation):
 class Counts(Preparation):
     """Integers from 0 without an upper end, as they are; an encoder sees log(1 + x)."""
 
+    def check(self, raw: Tensor) -> None:
+        _within(raw, 0, math.inf)
+        if raw.is_floating_point() and bool((raw != raw.round()).logical_and(raw.isfinite()).any()):
+            raise DataError("a likelihood of counts describes whole numbers, and some values are not; choose another.")
+
     def prepare(self, raw: Tensor, noise: Noise | None) -> Tensor:
         return _real(raw)
 
@@ -195,6 +210,13 @@ class Counts(Preparation):
     @property
     def log_jacobian(self) -> float:
         return 0.0
+
+
+class Intensities(Continuous):
+    """`Continuous` on [0, 1]."""
+
+    def check(self, raw: Tensor) -> None:
+        _within(raw, 0, 1 if self.levels is None else self.levels - 1)
 
 
 class Standardised(Preparation):
@@ -314,6 +336,14 @@ class Columns(Preparation):
 def _scale(deviation: Tensor) -> Tensor:
     """A standard deviation to divide by: 1 where it is 0 (a constant column)."""
     return torch.where(deviation > 0, deviation, torch.ones_like(deviation))
+
+
+def _within(raw: Tensor, low: float, high: float) -> None:
+    if bool(((raw < low) | (raw > high)).any()):
+        raise DataError(
+            f"this likelihood describes values from {low} to {high}, and the data have values from {raw.min():g} to "
+            f"{raw.max():g}; scale them, or choose another likelihood."
+        )
 
 
 def _real(raw: Tensor) -> Tensor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from lowerbound.errors import ShapeError
+from lowerbound.errors import ShapeError, UsageError
 from lowerbound.model.conditionals.preparation import Preparation
 from lowerbound.model.evidence import Evidence, Statistics
 from lowerbound.model.networks.network import Network
@@ -25,12 +26,16 @@ class Family(nn.Module, ABC):
         data: the facts about the data it was made for.
         latents: shape of each group of latents, top group first.
         preparation: from raw rows to x.
+        values: how many values a unit of a discrete group has, by group.
         roles: parts by the role that a player trains; "model" is everything and is not listed.
+        infers_context: whether it can do without a context of a row, because it infers one.
     """
 
     data: DataSpec
     latents: dict[str, Shape]
+    values: Mapping[str, int] = MappingProxyType({})
     roles: dict[str, tuple[str, ...]]
+    infers_context: bool = False
 
     @property
     @abstractmethod
@@ -66,13 +71,30 @@ class Family(nn.Module, ABC):
             if role == "model" or name.split(".")[0] in parts:
                 yield name, parameter
 
-    def check(self, x: Tensor) -> None:
-        """Refuse rows of another shape than the model was made for."""
-        if tuple(x.shape[1:]) != self.data.event:
+    def check(self, raw: Tensor) -> None:
+        """Refuse raw rows of another shape than the model was made for, or with values that it has no place for."""
+        if tuple(raw.shape[1:]) != self.data.event:
             raise ShapeError(
-                f"the rows have shape {list(x.shape[1:])}, but this model was made for {list(self.data.event)}; "
+                f"the rows have shape {list(raw.shape[1:])}, but this model was made for {list(self.data.event)}; "
                 "give it data of that shape or train a model for these."
             )
+        self.preparation.check(raw)
+
+    def check_latents(self, latents: Latents) -> None:
+        """Refuse codes of other groups, shapes, counts or values than this model's."""
+        for name, shape in self.latents.items():
+            given = latents.get(name)
+            if given is None or tuple(given.shape[1:]) != shape:
+                what = "absent" if given is None else f"of shape {list(given.shape[1:])} per row"
+                raise UsageError(
+                    f"the model's latents `{name}` have shape {list(shape)} per row; those given are {what}."
+                )
+            last = self.values.get(name, 0) - 1
+            if name in self.values and not bool(((given >= 0) & (given <= last) & (given == given.round())).all()):
+                raise UsageError(f"the model's latents `{name}` are whole numbers from 0 to {last}; these are not.")
+        counts = {name: len(latents[name]) for name in self.latents}
+        if len(set(counts.values())) > 1:
+            raise UsageError(f"the groups of latents must have one row each for every row of data; they have {counts}.")
 
 
 def apply(network: Network, inputs: Tensor, context: Context | None) -> Tensor:

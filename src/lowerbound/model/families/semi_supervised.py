@@ -41,6 +41,7 @@ class SemiSupervised(Family):
         encoder, posterior, prior, decoder, likelihood: the parts, encoder and decoder conditional on the label.
     """
 
+    infers_context = True
     roles = {  # noqa: RUF012
         "encoder": ("encoder", "posterior", "classifier"),
         "prior": ("prior",),
@@ -59,7 +60,7 @@ class SemiSupervised(Family):
         likelihood: Likelihood,
     ) -> None:
         super().__init__()
-        self.data, self.latents = data, {"y": (), "z": latent}
+        self.data, self.latents, self.values = data, {"y": (), "z": latent}, {"y": data.context}
         self.classifier, self.encoder, self.posterior, self.prior = classifier, encoder, posterior, prior
         self.decoder, self.likelihood = decoder, likelihood
 

@@ -40,6 +40,7 @@ class Stack(Family):
         self.first, self.second = first.requires_grad_(False), second
         self.data, self.group = first.data, next(iter(first.latents))
         self.latents = {**first.latents, **{f"second_{k}": v for k, v in second.latents.items()}}
+        self.values = {**first.values, **{f"second_{k}": v for k, v in second.values.items()}}
 
     @property
     def preparation(self) -> Preparation:

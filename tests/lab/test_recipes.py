@@ -1,0 +1,87 @@
+"""Every recipe that comes with the package trains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from films import film
+from PIL import Image
+
+import lowerbound
+from lowerbound.lab.data.rows import Dataset, InMemory
+from lowerbound.lab.training.journal import read_journal
+from lowerbound.model.spec import DataSpec
+from lowerbound.recipe import shipped
+
+STEPS = 3
+PICTURES = {"mnist": (1, 28, 28), "fashion-mnist": (1, 28, 28), "frey-faces": (1, 28, 20), "cifar10": (3, 32, 32)}
+
+
+def write_table(folder: Path) -> Path:
+    lines = [f"{number / 7},{'red' if number % 3 else 'blue'},{number % 5}" for number in range(60)]
+    return write_lines(folder, ["size,colour,count", *lines], "table.csv")
+
+
+def write_lines(folder: Path, lines: list[str], name: str = "lines.txt") -> Path:
+    (folder / name).write_text("\n".join(lines) + "\n")
+    return folder / name
+
+
+def write_pictures(folder: Path) -> Path:
+    for number in range(20):
+        noise = np.random.default_rng(number).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{number}.png")
+    return folder
+
+
+def write_array(folder: Path) -> Path:
+    np.save(folder / "rows.npy", np.random.default_rng(0).poisson(2.0, (60, 5)).astype(np.float32))
+    return folder / "rows.npy"
+
+
+def write_videos(folder: Path) -> Path:
+    for number in range(3):
+        film(folder / f"{number}.mp4")
+    return folder
+
+
+OWN: dict[str, Callable[[Path], Path]] = {
+    "table": write_table,
+    "series": lambda folder: write_lines(
+        folder, ["value", *(f"{math.sin(number / 5)}" for number in range(800))], "series.csv"
+    ),
+    "text": lambda folder: write_lines(folder, [f"the cat sat on mat {number}" for number in range(60)]),
+    "images": write_pictures,
+    "arrays": write_array,
+    "shards": lambda folder: write_array(folder).parent,
+    "video": write_videos,
+}
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_a_recipe_trains(name: str, tmp_path: Path) -> None:
+    overrides = [f"training.steps={STEPS}", "training.batch_size=8", "training.warmup_steps=0"]
+    kind = lowerbound.read_recipe(name).data["kind"]
+    if kind in OWN:
+        folder = tmp_path / "data"
+        folder.mkdir()
+        overrides.append(f'data.path="{OWN[kind](folder)}"')
+    recipe = lowerbound.read_recipe(name, overrides)
+    run = lowerbound.train(recipe, tmp_path / "run", data=pictures(kind))
+    journal = read_journal(run.journal_path)
+    assert journal[-1]["step"] == STEPS
+    assert math.isfinite(journal[-1]["loss"])
+
+
+def pictures(kind: str) -> Dataset | None:
+    """Noise in the shape of data that are not everywhere; None for data that are."""
+    shape = (10, 1, 64, 64) if kind == "moving-mnist" else PICTURES.get(kind)
+    if shape is None:
+        return None
+    rows = InMemory(torch.randint(0, 256, (24, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)))
+    return Dataset(kind, DataSpec(shape, 256, examples=24), rows, rows, rows)
