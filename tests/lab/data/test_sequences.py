@@ -143,3 +143,10 @@ def test_real_videos() -> None:
     data = load_data({"kind": "video", "path": "video"})
     assert data.spec.event == (3, 16, 64, 64)
     assert len(data.train) + len(data.validation) + len(data.test) == 17 + 15 + 2 + 2
+
+
+def test_a_folder_without_a_whole_video_names_them(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"")
+    (tmp_path / "b.mp4").write_bytes(bytes(range(256)))
+    with pytest.raises(DataError, match=r"no clip of 16 frames.*a\.mp4.*b\.mp4"):
+        read_data({"kind": "video", "path": str(tmp_path)})

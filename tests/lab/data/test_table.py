@@ -163,3 +163,10 @@ def test_what_is_no_table_is_refused(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(DataError, match=r"wrong\.csv"):
         read_data({"kind": "table", "path": str(path)})
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "rows.csv").write_bytes(b"a,b\n\x9f\x8c,1,2\n")
+    with pytest.raises(DataError, match=r"rows\.csv cannot be read as a table"):
+        read_data({"kind": "table", "path": str(tmp_path / "rows.csv")})
+    assert not any(capfd.readouterr())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,6 +179,9 @@ def _read_csv(pyarrow: ModuleType, file: Path, missing: list[str], delimiter: st
         wrong.append(f"{file}{number} ({row.actual_columns} values, {row.expected_columns} expected)")
         return "skip"
 
+    if file.suffix in (".csv", ".tsv", ".txt"):  # not a compressed one
+        with file.open("rb") as stream:
+            codecs.getincrementaldecoder("utf-8")().decode(stream.read(2**16))
     csv = pyarrow.csv
     content = csv.read_csv(
         file,

@@ -65,7 +65,10 @@ def video(
             names.append(f"{file} from frame {start + 1}")
             numbers.append(number)
     if not clips:
-        raise DataError(f"{place} gives no clip of {frames} frames; give longer videos, or a smaller `data.frames`.")
+        broken = f" ({'; '.join(finding.sentence() for finding in findings[:3])})" if findings else ""
+        raise DataError(
+            f"{place} gives no clip of {frames} frames{broken}; give longer videos, or a smaller `data.frames`."
+        )
     raw = torch.from_numpy(np.stack(clips).transpose(0, 4, 1, 2, 3).copy())
     parts = split(len(raw), by_name({"file": np.array(numbers)}))
     return assemble(
@@ -95,7 +98,9 @@ def _pictures(file: Path, size: list[int], channels: int) -> tuple[NDArray[np.ui
     try:
         found.extend(_decoded(file, size, channels))
     except (av().FFmpegError, OSError, ValueError, IndexError):
-        wrong = "videos that end too early" if found else "files that are no videos"
+        wrong = "videos that end too early"
+    if not found:
+        wrong = "files that are no videos"
     pictures = np.stack(found) if found else np.zeros((0, *size, channels), np.uint8)
     return pictures, wrong
 
