@@ -240,9 +240,9 @@ def findings(found: dict[str, list[Numbers]]) -> str:
     told, fitted = "prior samples told apart", "samples of a mixture fitted afterwards told apart"
     noise, half = "overfitting of noise, nats", "confidence half-way"
     held, overlaid = "distortion of held-out rows, nats", "overlaid digits known by distortion"
-    return f"""* Draws of N(0, I) are told from decoded codes with an accuracy of {plain[told]:.2f} (plain), {regular[told]:.2f}
-  (regularised) and {vae[told]:.2f} (VAE); with a mixture fitted afterwards {plain[fitted]:.2f}, {regular[fitted]:.2f}
-  and {vae[fitted]:.2f}.
+    return f"""* Draws of N(0, I) are told from decoded codes with an accuracy of {plain[told]:.2f} (plain),
+  {regular[told]:.2f} (regularised) and {vae[told]:.2f} (VAE); with a mixture fitted afterwards {plain[fitted]:.2f},
+  {regular[fitted]:.2f} and {vae[fitted]:.2f}.
 * On images without structure the models memorise {plain[noise]:.1f}, {regular[noise]:.1f} and {vae[noise]:.1f} nats a
   row: a VAE's rate makes it pay for each row that it tells apart.
 * Who may memorise does worse on new rows: held-out digits cost {plain[held]:.1f}, {regular[held]:.1f} and
@@ -250,7 +250,7 @@ def findings(found: dict[str, list[Numbers]]) -> str:
 * Half-way between two digits the classifier is sure of {plain[half]:.2f}, {regular[half]:.2f} and {vae[half]:.2f}: no
   difference here.
 * Two digits that overlie one another are known by their distortion with an area of {plain[overlaid]:.2f},
-  {regular[overlaid]:.2f} and {vae[overlaid]:.2f}: telling other data apart is no strength of the VAE on these digits."""
+  {regular[overlaid]:.2f} and {vae[overlaid]:.2f}: on these digits the VAE is no better at telling other data."""
 
 
 def draw(out: Path, pictures: Path) -> None:
