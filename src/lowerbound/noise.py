@@ -8,6 +8,7 @@ recomputing a step (activation checkpointing, resuming) repeats it to the bit.
 `BatchNoise` serves training: it draws for the whole batch of all processes and hands out this process's rows,
 so that one process and two see the same numbers. `RowNoise` serves use: each row has its own stream, so that an
 answer does not depend on its batch-mates (and costs about 50 times more, which is why training does not use it).
+`SameNoise` serves scores: all rows share one stream, so that a score depends on nothing but its row.
 """
 
 from __future__ import annotations
@@ -156,6 +157,39 @@ class RowNoise(Noise):
     def draw(self, draw: Draw, samples: int, event: Sequence[int]) -> Tensor:
         streams = (generator(derive_seed(seed, *self.path), self.device) for seed in self.seeds)
         return torch.stack([draw((samples, *event), stream) for stream in streams], dim=1)
+
+
+@final
+class SameNoise(Noise):
+    """The same numbers for every row, so that a score is a function of its row alone, wherever the row stands.
+
+    Args:
+        seed: of the numbers.
+        rows: how many rows a draw has.
+        device, dtype: where and as what the numbers are made.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        rows: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        path: tuple[str, ...] = (),
+    ) -> None:
+        self.seed, self._rows = seed, rows
+        self.device, self.dtype, self.path = torch.device(device), dtype, path
+
+    @property
+    def rows(self) -> int:
+        return self._rows
+
+    def child(self, name: str) -> SameNoise:
+        return SameNoise(self.seed, self._rows, self.device, self.dtype, (*self.path, name))
+
+    def draw(self, draw: Draw, samples: int, event: Sequence[int]) -> Tensor:
+        one = draw((samples, 1, *event), generator(derive_seed(self.seed, *self.path), self.device))
+        return one.expand(samples, self._rows, *event)
 
 
 @final

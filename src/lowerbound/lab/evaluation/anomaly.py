@@ -1,0 +1,255 @@
+"""How strange a row is to a model: scores that are deterministic, one number per row, larger is stranger.
+
+All draws use the same noise for every row (`SameNoise`), so a score is a function of its row: it does not change with
+the order of rows, with their number, or from call to call. Two published detectors score by a fresh random draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from sklearn.neighbors import LocalOutlierFactor
+from torch import Tensor
+from torch.distributions import Independent, Normal, kl_divergence
+
+from lowerbound.errors import DataError, NotSupportedError
+from lowerbound.lab.evaluation.annealing import log_likelihood
+from lowerbound.lab.evaluation.bounds import CHUNK
+from lowerbound.lab.generation.use import device_of
+from lowerbound.model.distributions import tree
+from lowerbound.model.families.family import Family
+from lowerbound.model.spec import Context
+from lowerbound.noise import SameNoise
+
+Scores = dict[str, Tensor]
+REGRET_STEPS, REGRET_RATE = 100, 0.1  # of Adam, as few as change nothing but the last percent
+NEIGHBOURS = 20  # scikit-learn's default for the local outlier factor
+
+
+@torch.no_grad()
+def likelihood_scores(
+    model: Family, raw: Tensor, context: Context | None = None, samples: int = 64, seed: int = 0
+) -> Scores:
+    """Scores that need the model alone, (N,) each, nats.
+
+    "elbo": minus the ELBO. "nll": minus the importance bound (Burda et al. 2016, eq. 8), where there is one.
+    "reconstruction": minus the reconstruction probability E_q[log p(x|z)] (An & Cho 2015, algorithm 4).
+
+    Args:
+        model: in evaluation mode.
+        raw: rows, (N, *event).
+        context: of the rows, for a conditional model.
+        samples: draws of the posterior.
+        seed: of the draws, which all rows share.
+
+    Raises:
+        DataError: a value or a score is not a number.
+        NotABoundError: the model has no bound.
+    """
+    parts: dict[str, list[Tensor]] = {}
+    for x, known, noise in _prepared(model, raw, context, samples, seed):
+        evidence = model.evidence(x, known, noise.child("evidence"), samples)
+        parts.setdefault("elbo", []).append(-evidence.elbo())
+        parts.setdefault("reconstruction", []).append(evidence.average(evidence.reconstruction()))
+        if evidence.exact:
+            parts.setdefault("nll", []).append(-evidence.importance_bound())
+    return {name: _finite(torch.cat(values), name) for name, values in parts.items()}
+
+
+@torch.no_grad()
+def feature_scores(
+    model: Family, raw: Tensor, context: Context | None = None, samples: int = 64, seed: int = 0
+) -> Tensor:
+    """Where a row is strange: E_q[-log p(x_d|z)] of each value, (N, *event), nats; of images, a map of pixels.
+
+    They add up to the score "reconstruction".
+
+    Raises:
+        NotSupportedError: the likelihood's values are not independent given z.
+    """
+    found = []
+    for x, known, noise in _prepared(model, raw, context, samples, seed):
+        evidence = model.evidence(x, known, noise.child("evidence"), samples)
+        if not isinstance(evidence.px, Independent):
+            raise NotSupportedError("the values of a row are not independent in this likelihood: it scores whole rows.")
+        found.append(evidence.average(-tree.factors(evidence.px).log_prob(x)))
+    return _finite(torch.cat(found), "of values")
+
+
+def likelihood_regret(
+    model: Family,
+    raw: Tensor,
+    context: Context | None = None,
+    samples: int = 16,
+    seed: int = 0,
+    steps: int = REGRET_STEPS,
+) -> Tensor:
+    """How much a posterior fitted to each row alone improves its ELBO, (N,), nats (Xiao et al. 2020, eq. 8).
+
+    The mean and the log scale of a Gaussian q start at the encoder's and follow the gradient for some steps of Adam.
+    Rows do not see one another. The best ELBO on the way counts, so the regret is never negative.
+
+    Raises:
+        NotSupportedError: the model has not one group of latents with a Gaussian posterior.
+    """
+    found = []
+    for x, known, noise in _prepared(model, raw, context, samples, seed):
+        with torch.no_grad():
+            latents = model.evidence(x, known, noise.child("evidence")).latents
+        latent = next(iter(latents.values()), None)
+        if len(latents) != 1 or latent is None or not _is_gaussian(latent.q):
+            raise NotSupportedError("likelihood regret needs one group of latents with a Gaussian posterior.")
+        name, start = next(iter(latents)), latent.q.base_dist  # type: ignore[attr-defined]
+        eps = noise.child("regret").normal(samples, tuple(latent.q.event_shape)).to(start.loc.dtype)
+        mean = start.loc.detach().clone().requires_grad_()
+        log_scale = start.scale.detach().log().requires_grad_()
+        optimizer = torch.optim.Adam([mean, log_scale], lr=REGRET_RATE)
+        best = first = None
+        for _ in range(steps + 1):
+            z = mean + log_scale.exp() * eps
+            q = Normal(mean, log_scale.exp(), validate_args=False)
+            elbo = log_likelihood(model, name, z, x, known).mean(dim=0) - _rate(q, latent.p, z)
+            best = elbo.detach() if best is None else torch.maximum(best, elbo.detach())
+            first = best if first is None else first
+            optimizer.zero_grad()
+            torch.autograd.backward(-elbo.sum(), inputs=[mean, log_scale])
+            optimizer.step()
+        assert best is not None
+        assert first is not None
+        found.append(best - first)
+    return _finite(torch.cat(found), "regret")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What ordinary rows look like to a model: needed by scores that compare.
+
+    Attributes:
+        nll: mean of the score "nll" ("elbo" where there is none), nats.
+        codes: posterior means, (N, units).
+        mean, precision: of the codes, (units,) and (units, units).
+        errors, distances: the scores "reconstruction" and "mahalanobis" of the rows, sorted, (N,).
+        outliers: the local outlier factor among the codes.
+    """
+
+    nll: float
+    codes: Tensor
+    mean: Tensor
+    precision: Tensor
+    errors: Tensor
+    distances: Tensor
+    outliers: LocalOutlierFactor
+
+    @staticmethod
+    def of(model: Family, raw: Tensor, context: Context | None = None, samples: int = 64, seed: int = 0) -> Reference:
+        """The reference of ordinary rows, at least as many as there are units of code, and one more.
+
+        Raises:
+            DataError: there are fewer.
+        """
+        scores, codes = likelihood_scores(model, raw, context, samples, seed), posterior_means(model, raw, context)
+        units = codes.shape[1]
+        if len(codes) <= units + 1:
+            raise DataError(f"{len(codes)} ordinary rows are too few for codes of {units} units: give {units + 2}.")
+        covariance = torch.cov(codes.T).reshape(units, units)
+        ridge = 1e-6 * covariance.diagonal().mean().clamp_min(1e-12) * torch.eye(units, dtype=codes.dtype)
+        mean, precision = codes.mean(dim=0), torch.linalg.inv(covariance + ridge)
+        outliers = LocalOutlierFactor(n_neighbors=min(NEIGHBOURS, len(codes) - 1), novelty=True).fit(codes.numpy())
+        distances = _mahalanobis(codes, mean, precision).sort().values
+        nll = scores.get("nll", scores["elbo"])
+        return Reference(
+            float(nll.mean()), codes, mean, precision, scores["reconstruction"].sort().values, distances, outliers
+        )
+
+
+def code_scores(
+    model: Family,
+    raw: Tensor,
+    reference: Reference,
+    context: Context | None = None,
+    samples: int = 64,
+    seed: int = 0,
+) -> Scores:
+    """Scores that compare with ordinary rows, (N,) each.
+
+    "norm": length of the posterior's mean. "mahalanobis": its squared Mahalanobis distance from the codes of ordinary
+    rows. "outlier_factor": its local outlier factor among them (Breunig et al. 2000). "typicality": how far the nll is
+    from that of ordinary rows, to either side (Nalisnick et al. 2019, eq. 5, for one row). "hallucination": the share
+    of ordinary rows with a nearer code less the share of them with a smaller error: near 1 where a strange code
+    explains a row well.
+    """
+    likelihood = likelihood_scores(model, raw, context, samples, seed)
+    codes = posterior_means(model, raw, context)
+    distance = _mahalanobis(codes, reference.mean, reference.precision)
+    nearer = _share_below(reference.distances, distance)
+    smaller = _share_below(reference.errors, likelihood["reconstruction"])
+    factor = torch.from_numpy(-reference.outliers.score_samples(codes.numpy()))
+    return {
+        "norm": codes.norm(dim=1),
+        "mahalanobis": distance,
+        "outlier_factor": _finite(factor, "outlier_factor"),
+        "typicality": (likelihood.get("nll", likelihood["elbo"]) - reference.nll).abs(),
+        "hallucination": nearer - smaller,
+    }
+
+
+@torch.no_grad()
+def posterior_means(model: Family, raw: Tensor, context: Context | None = None) -> Tensor:
+    """The point of each row's posterior over all continuous groups, (N, units), double precision, on the CPU."""
+    found = []
+    for x, known, _ in _prepared(model, raw, context, 1, 0):
+        codes = [z.flatten(1) for z in model.encode(x, known).values() if z.is_floating_point()]
+        if not codes:
+            raise NotSupportedError("this model's codes are discrete: it has likelihood scores only.")
+        found.append(torch.cat(codes, dim=1).double().cpu())
+    return torch.cat(found)
+
+
+def _prepared(
+    model: Family, raw: Tensor, context: Context | None, samples: int, seed: int
+) -> Iterator[tuple[Tensor, Context | None, SameNoise]]:
+    """Prepared rows in chunks, with noise that all rows share."""
+    model.check(raw)
+    if raw.is_floating_point() and not model.data.columns and not bool(torch.isfinite(raw).all()):
+        broken = (~torch.isfinite(raw)).flatten(1).any(dim=1).nonzero().flatten()
+        raise DataError(f"row {int(broken[0])} has a value that is no finite number: it cannot be scored.")
+    device = device_of(model)
+    dtype = next((p.dtype for p in model.parameters()), torch.float32)
+    size = max(1, CHUNK // (samples * max(1, model.data.size)))
+    for start in range(0, len(raw), size):
+        rows = raw[start : start + size].to(device)
+        noise = SameNoise(seed, len(rows), device, dtype)
+        known = None if context is None else context.select(slice(start, start + size)).to(device)
+        yield model.preparation.prepare(rows, noise.child("prepare")), known, noise
+
+
+def _rate(q: Normal, p: torch.distributions.Distribution, z: Tensor) -> Tensor:
+    """The rate of a Gaussian with independent units, (B,), in closed form where there is one."""
+    independent = Independent(q, q.loc.ndim - 1, validate_args=False)
+    try:
+        return kl_divergence(independent, p)
+    except NotImplementedError:
+        return (independent.log_prob(z) - p.log_prob(z)).mean(dim=0)
+
+
+def _is_gaussian(q: torch.distributions.Distribution) -> bool:
+    return isinstance(q, Independent) and isinstance(q.base_dist, Normal)
+
+
+def _mahalanobis(codes: Tensor, mean: Tensor, precision: Tensor) -> Tensor:
+    offset = codes - mean
+    return ((offset @ precision) * offset).sum(dim=1)
+
+
+def _share_below(ordered: Tensor, values: Tensor) -> Tensor:
+    """The share of sorted numbers below each value."""
+    return torch.searchsorted(ordered, values.to(ordered.dtype)) / len(ordered)
+
+
+def _finite(values: Tensor, name: str) -> Tensor:
+    values = values.double().cpu()
+    if not bool(torch.isfinite(values).all()):
+        raise DataError(f"a score {name} is not a finite number: the model or the rows are broken; see `doctor`.")
+    return values
