@@ -117,6 +117,8 @@ class Evaluation(_Record):
         batch_size: rows at a time.
         examples: at most so many rows, from the first on; None: all.
         generated: prior samples to draw for figures about samples.
+        annealing: temperatures of annealed importance sampling on rows that the model makes (a few hundred; takes
+            minutes): log p(x) from both sides, and how loose the other bounds are. None: not done.
         seed: of all draws.
     """
 
@@ -125,6 +127,7 @@ class Evaluation(_Record):
     batch_size: int = Field(default=100, gt=0)
     examples: int | None = Field(default=None, gt=0)
     generated: int = Field(default=1000, gt=0)
+    annealing: int | None = Field(default=None, gt=0)
     seed: int = 0
 
 

@@ -16,6 +16,7 @@ from lowerbound.lab.data.load import load_data
 from lowerbound.lab.data.rows import Dataset
 from lowerbound.lab.device import find_device
 from lowerbound.lab.evaluation.aggregate import aggregate_results
+from lowerbound.lab.evaluation.annealing import sandwich, sandwich_results
 from lowerbound.lab.evaluation.bounds import bound_results, bounds, convergence
 from lowerbound.lab.evaluation.latents import Group, collect, latent_results
 from lowerbound.lab.evaluation.modes import mode_results, true_nll
@@ -28,6 +29,7 @@ from lowerbound.noise import BatchNoise, Noise
 from lowerbound.recipe import Evaluation
 
 Prepared = tuple[Tensor, Context | None, Noise]
+SIMULATED = 100  # rows that a model makes to be judged on
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def evaluate(
         "preparation": _preparation(trained),
         "samples": settings.samples,
         "batch_size": settings.batch_size,
+        "annealing": settings.annealing,
         "seed": settings.seed,
         "weights": "average" if recipe.training.ema else "last",
         "precision": "fp32",
@@ -119,6 +122,8 @@ def judge(
             refused["nll_nats"] = found.refused
     except NotABoundError as error:
         refused["elbo_nats"] = str(error)
+    if settings.annealing is not None:
+        _add_sandwich(results, refused, model, dataset, settings)
     groups = collect(model, _batches(model, dataset, settings))
     results |= latent_results(groups)
     for name, group in groups.items():
@@ -132,6 +137,21 @@ def judge(
         results |= mode_results(real, dataset.truth.centres, "real")
         results["true_nll_nats"] = true_nll(real, dataset.truth.centres, dataset.truth.sigma)
     return Judgement(protocol, results, curves, refused)
+
+
+def _add_sandwich(
+    results: dict[str, Result], refused: dict[str, str], model: Family, dataset: Dataset, settings: Evaluation
+) -> None:
+    """Add log p(x) of rows that the model made, from both sides, or why it cannot be had."""
+    few = settings.model_copy(update={"examples": min(SIMULATED, _count(dataset, settings)), "batch_size": SIMULATED})
+    x, context, noise = next(iter(_batches(model, dataset, few)))
+    try:
+        found = sandwich(model, x, context, noise.child("annealing"), settings.annealing or 0)
+    except NotSupportedError as error:
+        refused["simulated_annealed_lower_nats"] = str(error)
+        return
+    usual = bounds(model, [(found.x, context, noise.child("simulated"))], settings.samples)
+    results.update(sandwich_results(found, usual.elbo, usual.importance[settings.samples]))
 
 
 def _add_aggregate(results: dict[str, Result], refused: dict[str, str], group: Group, suffix: str, seed: int) -> None:

@@ -129,7 +129,7 @@ def test_what_has_no_way_is_refused() -> None:
 
 def test_groups_of_a_hierarchy_are_traversed_by_name() -> None:
     model = lowerbound.build_model({"kind": "top-down", "latents": [2, 3]}, DataSpec((3,)), 0).eval()
-    first, second = (lowerbound.traverse(model, rows(2), steps=3, group=name) for name in (None, "z2"))
+    first, second = (lowerbound.traverse(model, rows(2).sigmoid(), steps=3, group=name) for name in (None, "z2"))
     assert (first.shape, second.shape) == ((2, 2, 3, 3), (2, 3, 3, 3))
     with pytest.raises(NotSupportedError, match="start from a row"):
         lowerbound.traverse(model)

@@ -21,13 +21,17 @@ def evaluate(
     split: Annotated[Literal["train", "validation", "test"] | None, typer.Option(help="Which rows.")] = None,
     examples: Annotated[int | None, typer.Option(min=1, help="At most so many rows.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Rows at a time.")] = None,
+    annealing: Annotated[
+        int | None, typer.Option(min=1, help="Temperatures of annealed importance sampling on rows of the model.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of all draws.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where data lie (default: $LOWERBOUND_DATA).")] = None,
     device: Device = "cpu",
     json_: Json = False,
 ) -> None:
     """Judge a run on held-out data and write its evaluation.json."""
-    chosen = {"samples": samples, "split": split, "examples": examples, "batch_size": batch_size, "seed": seed}
+    chosen = {"samples": samples, "split": split, "examples": examples, "batch_size": batch_size}
+    chosen |= {"annealing": annealing, "seed": seed}
     given = {name: value for name, value in chosen.items() if value is not None}
     settings = lowerbound.Run(run).recipe().evaluation.model_copy(update=given)
     with Progress(console=console, transient=True, disable=json_ or not console.is_terminal) as bar:
