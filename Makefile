@@ -9,7 +9,7 @@ BIN := .venv/bin
 RUN := runs/demo
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: bench demo test fast docs lint types reference .venv
+.PHONY: adbench bench demo test fast docs lint types reference .venv
 
 demo: .venv
 	$(BIN)/lowerbound train digits --out $(RUN) --resume
@@ -49,4 +49,12 @@ bench: .venv .venv-bench/.installed
 .venv-bench/.installed: constraints.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch pythae
+	@touch $@
+
+adbench: .venv .venv-adbench/.installed
+	$(BIN)/python benchmarks/anomaly/compare.py .venv-adbench/bin/python --out runs/adbench
+
+.venv-adbench/.installed: constraints.txt
+	$(PYTHON) -m venv .venv-adbench
+	.venv-adbench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch pyod tqdm
 	@touch $@

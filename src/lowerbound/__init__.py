@@ -19,6 +19,7 @@ _PUBLIC = {
     "Recipe": "lowerbound.recipe",
     "RowNoise": "lowerbound.noise",
     "Run": "lowerbound.lab.run",
+    "VAEDetector": "lowerbound.lab.detector",
     "Writers": "lowerbound.lab.writers",
     "add_noise": "lowerbound.lab.generation.repair",
     "attribute_direction": "lowerbound.lab.generation.directions",
