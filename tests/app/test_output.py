@@ -28,6 +28,7 @@ DRY = ("train", "gmm2d", "--dry-run")
         ("sample", "gmm2d-run", "--out", "rows.npy"),
         ("encode", "gmm2d-run", "--out", "codes.npy"),
         ("reconstruct", "gmm2d-run", "--out", "back.npy"),
+        ("score", "gmm2d-run", "--out", "scores.csv"),
         ("decode", "gmm2d-run", "--input", "in.npy", "--out", "decoded.npy"),
     ],
     ids=lambda arguments: " ".join(arguments[:2]),

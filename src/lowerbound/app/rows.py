@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lowerbound.app.report import pictures
 from lowerbound.errors import DataError, UsageError
-from lowerbound.files import replacing
+from lowerbound.files import replacing, write_text
 from lowerbound.lab.data.load import load_data
 from lowerbound.lab.data.rows import Batch
 from lowerbound.lab.run import Run
@@ -91,6 +91,13 @@ def write_steps(path: Path, rows: Tensor, spec: DataSpec) -> None:
         _save_picture(path, pictures.table(rows.cpu(), spec))
     else:
         write_rows(path, rows, spec)
+
+
+def write_columns(path: Path, columns: dict[str, Tensor]) -> None:
+    """Write one number per row and name, (N,) each, as a CSV file with the row's number in front."""
+    values = torch.stack([column.double() for column in columns.values()], dim=1).tolist()
+    lines = [f"{row}," + ",".join(map(repr, numbers)) for row, numbers in enumerate(values)]
+    write_text(path, "\n".join([",".join(["row", *columns]), *lines]) + "\n")
 
 
 def labelled_rows(
