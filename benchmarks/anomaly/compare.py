@@ -11,21 +11,25 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
+import torch
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 
 import lowerbound
+from lowerbound.files import write_json
 
 HERE = Path(__file__).parent
 OURS = ("VAEDetector", "VAEDetector, likelihood")
@@ -124,6 +128,12 @@ def report(found: dict[str, list[dict[str, float]]]) -> str:
     return "\n".join(lines)
 
 
+def alone() -> None:
+    """One thread for each process: as many processes run as there are cores."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+
+
 def main() -> None:
     """Measure what is missing, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -132,15 +142,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
+    tables = sorted((Path(os.environ["LOWERBOUND_DATA"]) / "adbench").glob("*.npz"))
+    places = {(path, seed): chosen.out / f"{path.stem}-{seed}.json" for seed in range(chosen.seeds) for path in tables}
+    missing = [key for key, place in places.items() if not place.exists()]
+    largest_first = sorted(missing, key=lambda key: -key[0].stat().st_size)
+    start = time.perf_counter()
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"), alone) as pool:
+        waiting = {pool.submit(measure, path, seed, chosen.python): (path, seed) for path, seed in largest_first}
+        for number, done in enumerate(as_completed(waiting), 1):
+            path, seed = waiting[done]
+            write_json(places[path, seed], done.result())
+            print(f"{number} of {len(missing)}: {path.stem}, seed {seed}", flush=True)
     found: dict[str, list[dict[str, float]]] = {}
-    for seed in range(chosen.seeds):
-        for path in sorted((Path(os.environ["LOWERBOUND_DATA"]) / "adbench").glob("*.npz")):
-            place = chosen.out / f"{path.stem}-{seed}.json"
-            if not place.exists():
-                numbers = measure(path, seed, chosen.python)
-                place.write_text(json.dumps(numbers))
-                print(path.stem, seed, {name: round(value, 1) for name, value in numbers.items()}, flush=True)
-            found.setdefault(path.stem.split("_", 1)[1], []).append(json.loads(place.read_text()))
+    for (path, _), place in places.items():
+        found.setdefault(path.stem.split("_", 1)[1], []).append(json.loads(place.read_text()))
+    print(f"{len(missing)} measured in {(time.perf_counter() - start) / 60:.0f} minutes on {os.cpu_count()} cores\n")
     print(report(found))
 
 

@@ -54,6 +54,10 @@ class NotABoundError(NotSupportedError):
     """A quantity that would look like a bound on log p(x) and is none."""
 
 
+class TooFewError(NotSupportedError):
+    """Too few rows for the number that was asked for."""
+
+
 class NotSavedError(LowerboundError):
     """A file could not be written; what was there before stays as it is."""
 

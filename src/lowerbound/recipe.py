@@ -119,6 +119,8 @@ class Evaluation(_Record):
         generated: prior samples to draw for figures about samples.
         annealing: temperatures of annealed importance sampling on rows that the model makes (a few hundred; takes
             minutes): log p(x) from both sides, and how loose the other bounds are. None: not done.
+        features: what samples are compared with data by: "raw" values; "own", the codes of the judged model; a file
+            .onnx; or the folder of a run, for the codes of its model.
         seed: of all draws.
     """
 
@@ -128,6 +130,7 @@ class Evaluation(_Record):
     examples: int | None = Field(default=None, gt=0)
     generated: int = Field(default=1000, gt=0)
     annealing: int | None = Field(default=None, gt=0)
+    features: list[str] = Field(default_factory=lambda: ["raw"])
     seed: int = 0
 
 

@@ -1,4 +1,4 @@
-"""Every recipe that comes with the package trains."""
+"""Every recipe that comes with the package trains, and what it trains can be judged."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ OWN: dict[str, Callable[[Path], Path]] = {
 
 
 @pytest.mark.parametrize("name", sorted(shipped()))
-def test_a_recipe_trains(name: str, tmp_path: Path) -> None:
+def test_a_recipe_trains_and_is_judged(name: str, tmp_path: Path) -> None:
     overrides = [f"training.steps={STEPS}", "training.batch_size=8", "training.warmup_steps=0"]
     kind = lowerbound.read_recipe(name).data["kind"]
     if kind in OWN:
@@ -76,11 +76,17 @@ def test_a_recipe_trains(name: str, tmp_path: Path) -> None:
     journal = read_journal(run.journal_path)
     assert journal[-1]["step"] == STEPS
     assert math.isfinite(journal[-1]["loss"])
+    settings = recipe.evaluation.model_copy(update={"samples": 2, "examples": 60, "generated": 60})
+    judgement = lowerbound.evaluate(run, settings, data=pictures(kind))
+    assert judgement.results
+    for number, result in judgement.results.items():
+        values = result.value if isinstance(result.value, list) else [result.value]
+        assert all(map(math.isfinite, values)), number
 
 
 def pictures(kind: str) -> Dataset | None:
     """Noise in the shape of data that are not everywhere; None for data that are."""
-    shape = (10, 1, 64, 64) if kind == "moving-mnist" else PICTURES.get(kind)
+    shape = (1, 10, 64, 64) if kind == "moving-mnist" else PICTURES.get(kind)
     if shape is None:
         return None
     rows = InMemory(torch.randint(0, 256, (24, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)))

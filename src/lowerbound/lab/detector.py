@@ -38,7 +38,8 @@ class VAEDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     a row lies among the codes, its decoder how far off each value is, in units of what it expected.
 
     "neighbours": the mean distance to the nearest training rows in [code / posterior deviation, residual / sigma],
-    averaged over the bag. "likelihood": minus the log of the bag's mean density, by its ELBOs; no training row is kept.
+    averaged over the bag. "likelihood": the reconstruction probability E_q[log p(x|z)] (An & Cho 2015, algorithm 4),
+    averaged over the bag; no training row is kept.
 
     Scores are functions of a row: they do not change with the other rows, or from call to call. As everywhere in
     scikit-learn, larger is more normal.

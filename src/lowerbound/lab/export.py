@@ -51,7 +51,7 @@ def export_onnx(model: Family, folder: Path) -> tuple[Path, Path]:
         model: in evaluation mode, without a context.
         folder: where to write.
     """
-    encode, decode = Encode(model), Decode(model)
+    encode, decode = Encode(model).eval(), Decode(model).eval()
     raw = torch.zeros(2, *model.data.event)
     with torch.no_grad():
         codes = encode(raw)

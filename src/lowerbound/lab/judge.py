@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from lowerbound.errors import NotABoundError, NotSupportedError
 from lowerbound.files import write_json
 from lowerbound.lab.data.load import load_data
-from lowerbound.lab.data.rows import Dataset
+from lowerbound.lab.data.rows import Dataset, Mixture
 from lowerbound.lab.device import find_device
 from lowerbound.lab.evaluation.aggregate import aggregate_results
 from lowerbound.lab.evaluation.annealing import sandwich, sandwich_results
 from lowerbound.lab.evaluation.bounds import bound_results, bounds, convergence
-from lowerbound.lab.evaluation.latents import Group, collect, latent_results
+from lowerbound.lab.evaluation.case import KNOWN_ROWS, Case
+from lowerbound.lab.evaluation.disentanglement import disentanglement_results
+from lowerbound.lab.evaluation.features import make_extractor
+from lowerbound.lab.evaluation.latents import latent_results, points
 from lowerbound.lab.evaluation.modes import mode_results, true_nll
+from lowerbound.lab.evaluation.probes import linear_probe, path_results, small_prior_gain
+from lowerbound.lab.evaluation.quality import FEWEST, quality_results
+from lowerbound.lab.evaluation.reconstruction import INTERVAL_ROWS, interval_results, reconstruction_results
 from lowerbound.lab.evaluation.result import Result
 from lowerbound.lab.generation import use
 from lowerbound.lab.run import Run, environment
 from lowerbound.model.families.family import Family
-from lowerbound.model.spec import Context
-from lowerbound.noise import BatchNoise, Noise
 from lowerbound.recipe import Evaluation
 
-Prepared = tuple[Tensor, Context | None, Noise]
 SIMULATED = 100  # rows that a model makes to be judged on
+MADE_VALUES = 1e8  # values of made rows, at most
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,13 @@ class Judgement:
     results: dict[str, Result]
     curves: dict[str, list[dict[str, float | None]]]
     refused: dict[str, str]
+
+    def attempt(self, name: str, make: Callable[[], dict[str, Result]]) -> None:
+        """Take what is found, or why `name` and what belongs to it cannot be had."""
+        try:
+            self.results.update(make())
+        except NotSupportedError as error:
+            self.refused[name] = str(error)
 
     def json(self) -> dict[str, Any]:
         """As plain data."""
@@ -85,7 +93,7 @@ def evaluate(
     protocol = {
         "data": recipe.data,
         "split": settings.split,
-        "examples": _count(dataset, settings),
+        "examples": Case(trained, dataset, settings).count,
         "preparation": _preparation(trained),
         "samples": settings.samples,
         "batch_size": settings.batch_size,
@@ -108,84 +116,127 @@ def judge(
     watch: Callable[[int, int], None] | None = None,
 ) -> Judgement:
     """The judgement of a model on data: the suite, one line a metric."""
-    results: dict[str, Result] = {}
-    curves: dict[str, list[dict[str, float | None]]] = {}
-    refused: dict[str, str] = {}
-    preparation = model.preparation
-    dimensions = None if model.data.levels is None else model.data.size
-    try:
-        found = bounds(model, _batches(model, dataset, settings, watch), settings.samples)
-        results |= bound_results(found, preparation.log_jacobian, dimensions)
-        curves["importance_bound_nats"] = convergence(found)
-        protocol = {**protocol, "rate": found.rate_kind}
-        if found.refused:
-            refused["nll_nats"] = found.refused
-    except NotABoundError as error:
-        refused["elbo_nats"] = str(error)
-    if settings.annealing is not None:
-        _add_sandwich(results, refused, model, dataset, settings)
-    groups = collect(model, _batches(model, dataset, settings))
-    results |= latent_results(groups)
-    for name, group in groups.items():
-        _add_aggregate(results, refused, group, f"_{name}" if len(groups) > 1 else "", settings.seed)
+    case = Case(model, dataset, settings)
+    judgement = Judgement(dict(protocol), {}, {}, {})
+    _add_bounds(judgement, case, watch)
+    judgement.attempt("simulated_annealed_lower_nats", lambda: _sandwich(case))
+    judgement.results.update(latent_results(case.groups))
+    for name, group in case.groups.items():
+        suffix = f"_{name}" if len(case.groups) > 1 else ""
+        if group.draws.is_floating_point():
+            judgement.attempt(
+                f"mutual_information{suffix}_nats",
+                lambda: aggregate_results(group, suffix, settings.seed),  # noqa: B023
+            )
+            judgement.attempt(f"small_prior_gain{suffix}_nats", lambda: _small_prior(case, name, suffix))  # noqa: B023
+    judgement.attempt("squared_error", lambda: _reconstruction(judgement, case))
+    first = case.first(INTERVAL_ROWS)
+    judgement.attempt("interval_90_coverage", lambda: interval_results(model, first.raw, first.context, settings.seed))
+    _add_quality(judgement, case)
+    _add_labels(judgement, case)
+    judgement.attempt("path_length", lambda: path_results(model, first.raw, first.context, settings.seed))
     if dataset.truth is not None:
-        observations: dict[str, use.Observe] = {"generated": "point", "observed": "sample"}
-        for prefix, observe in observations.items():
-            points = use.sample(model, settings.generated, settings.seed, observe=observe).cpu()
-            results |= mode_results(points, dataset.truth.centres, prefix)
-        real = dataset.split(settings.split).take(torch.arange(_count(dataset, settings))).raw
-        results |= mode_results(real, dataset.truth.centres, "real")
-        results["true_nll_nats"] = true_nll(real, dataset.truth.centres, dataset.truth.sigma)
-    return Judgement(protocol, results, curves, refused)
+        judgement.results.update(_modes(case, dataset.truth))
+    return judgement
 
 
-def _add_sandwich(
-    results: dict[str, Result], refused: dict[str, str], model: Family, dataset: Dataset, settings: Evaluation
-) -> None:
-    """Add log p(x) of rows that the model made, from both sides, or why it cannot be had."""
-    few = settings.model_copy(update={"examples": min(SIMULATED, _count(dataset, settings)), "batch_size": SIMULATED})
-    x, context, noise = next(iter(_batches(model, dataset, few)))
+def _add_bounds(judgement: Judgement, case: Case, watch: Callable[[int, int], None] | None) -> None:
+    model = case.model
     try:
-        found = sandwich(model, x, context, noise.child("annealing"), settings.annealing or 0)
-    except NotSupportedError as error:
-        refused["simulated_annealed_lower_nats"] = str(error)
+        found = bounds(model, case.batches(watch=watch), case.settings.samples)
+    except NotABoundError as error:
+        judgement.refused["elbo_nats"] = str(error)
         return
-    usual = bounds(model, [(found.x, context, noise.child("simulated"))], settings.samples)
-    results.update(sandwich_results(found, usual.elbo, usual.importance[settings.samples]))
+    dimensions = None if model.data.levels is None else model.data.size
+    judgement.results.update(bound_results(found, model.preparation.log_jacobian, dimensions))
+    judgement.curves["importance_bound_nats"] = convergence(found)
+    judgement.protocol["rate"] = found.rate_kind
+    if found.refused:
+        judgement.refused["nll_nats"] = found.refused
 
 
-def _add_aggregate(results: dict[str, Result], refused: dict[str, str], group: Group, suffix: str, seed: int) -> None:
-    """Add what the aggregate posterior says, or why it cannot be had."""
-    if not group.draws.is_floating_point():
-        return  # discrete codes have their own results
-    try:
-        results.update(aggregate_results(group, suffix, seed))
-    except NotSupportedError as error:
-        refused[f"mutual_information{suffix}_nats"] = str(error)
+def _sandwich(case: Case) -> dict[str, Result]:
+    """log p(x) of rows that the model made, from both sides."""
+    settings = case.settings
+    if settings.annealing is None:
+        return {}
+    few = settings.model_copy(update={"batch_size": SIMULATED})
+    x, context, noise = next(Case(case.model, case.dataset, few).batches(SIMULATED))
+    found = sandwich(case.model, x, context, noise.child("annealing"), settings.annealing)
+    usual = bounds(case.model, [(found.x, context, noise.child("simulated"))], settings.samples)
+    return sandwich_results(found, usual.elbo, usual.importance[settings.samples])
 
 
-def _count(dataset: Dataset, settings: Evaluation) -> int:
-    rows = len(dataset.split(settings.split))
-    return rows if settings.examples is None else min(settings.examples, rows)
+def _small_prior(case: Case, name: str, suffix: str) -> dict[str, Result]:
+    found = small_prior_gain(case.known_groups[name], case.groups[name], case.settings.seed)
+    return {f"small_prior_gain{suffix}_nats": found}
+
+
+def _reconstruction(judgement: Judgement, case: Case) -> dict[str, Result]:
+    found, refused = reconstruction_results(*case.shown, case.model.data)
+    judgement.refused.update(refused)
+    return found
+
+
+def _add_quality(judgement: Judgement, case: Case) -> None:
+    """Made rows against judged ones, equally many, by the features of each extractor."""
+    model, settings = case.model, case.settings
+    if model.data.vocabulary or model.data.columns:
+        judgement.refused["two_sample_accuracy"] = (
+            "samples are compared as images or real numbers, not as text or columns."
+        )
+        return
+    rows = case.first(min(settings.generated, max(FEWEST, int(MADE_VALUES / model.data.size))))
+    made = use.sample(model, len(rows.raw), settings.seed, rows.context)
+    judgement.protocol["generated"] = {"rows": len(made), "observe": "point"}
+    extractors = judgement.protocol.setdefault("extractors", {})
+    for wanted in settings.features:
+
+        def compared() -> dict[str, Result]:
+            extractor = make_extractor(wanted, model)  # noqa: B023
+            found, refused = quality_results(extractor(rows.raw), extractor(made), extractor.name, settings.seed)
+            extractors[extractor.name] = extractor.hash
+            judgement.refused.update(refused)
+            return found
+
+        judgement.attempt(f"two_sample_accuracy_{Path(wanted).stem}", compared)
+
+
+def _add_labels(judgement: Judgement, case: Case) -> None:
+    """What codes say of labels: of factors, how they are divided among the units; of classes, a linear probe."""
+    known, asked = case.labels(KNOWN_ROWS, "train"), case.labels(KNOWN_ROWS)
+    if known is None or asked is None:
+        return
+    if not case.groups or not all(group.draws.is_floating_point() for group in case.groups.values()):
+        judgement.refused["linear_probe_accuracy"] = "the codes are discrete; probes are of real numbers."
+        return
+    means, seed = points(case.groups)[: len(asked)], case.settings.seed
+    if asked.ndim == 2:
+        judgement.attempt("mig", lambda: disentanglement_results(means.numpy(), asked.numpy(), seed))
+        return
+    codes, raw = points(case.known_groups), case.first(KNOWN_ROWS, "train").raw
+    pairs = {"linear_probe_accuracy": (codes, means)}
+    if not raw.isnan().any():
+        pairs["linear_probe_raw_accuracy"] = raw.flatten(1), case.first(KNOWN_ROWS).raw.flatten(1)
+    for name, (learnt, judged) in pairs.items():
+        judgement.attempt(name, lambda: {name: linear_probe(learnt, known, judged, asked)})  # noqa: B023
+
+
+def _modes(case: Case, truth: Mixture) -> dict[str, Result]:
+    """How made and real rows lie around the known centres."""
+    settings = case.settings
+    results: dict[str, Result] = {}
+    observations: dict[str, use.Observe] = {"generated": "point", "observed": "sample"}
+    for prefix, observe in observations.items():
+        made = use.sample(case.model, settings.generated, settings.seed, observe=observe).cpu()
+        results |= mode_results(made, truth.centres, prefix)
+    real = case.first(case.count).raw
+    results |= mode_results(real, truth.centres, "real")
+    results["true_nll_nats"] = true_nll(real, truth.centres, truth.sigma)
+    return results
 
 
 def _preparation(model: Family) -> str:
     preparation = model.preparation
     name = type(preparation).__name__.lower()
     return f"{name}, drawn by seed" if preparation.bound_needs_noise else name
-
-
-def _batches(
-    model: Family, dataset: Dataset, settings: Evaluation, watch: Callable[[int, int], None] | None = None
-) -> Iterator[Prepared]:
-    """Prepared rows with their noise; the noise of a batch is a function of (seed, number of the batch)."""
-    device = use.device_of(model)
-    rows, count = dataset.split(settings.split), _count(dataset, settings)
-    starts = range(0, count, settings.batch_size)
-    for number, start in enumerate(starts):
-        batch = rows.take(torch.arange(start, min(start + settings.batch_size, count))).to(device)
-        model.check(batch.raw)
-        noise = BatchNoise(settings.seed, number, len(batch.raw), device=device)
-        yield model.preparation.prepare(batch.raw, noise.child("prepare")), batch.context, noise
-        if watch is not None:
-            watch(number + 1, len(starts))

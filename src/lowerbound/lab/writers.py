@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lowerbound.errors import UsageError
+from lowerbound.extras import need
 from lowerbound.lab.recorder import Progress
 from lowerbound.recipe import Recipe
 
@@ -33,7 +34,7 @@ class TensorBoard:
     """
 
     def __init__(self, folder: Path, recipe: Recipe) -> None:
-        module = _need(PACKAGES["tensorboard"], "tensorboard")
+        module = need(PACKAGES["tensorboard"], "tensorboard", "writing for TensorBoard")
         self._writer = module.SummaryWriter(str(folder / "tensorboard"))
         self._writer.add_text("recipe", f"```json\n{recipe.model_dump_json(indent=2)}\n```")
 
@@ -95,7 +96,7 @@ class Writers:
         for kind in kinds:
             if kind not in WRITERS:
                 raise UsageError(f"there is no writer `{kind}`; there are: {', '.join(sorted(WRITERS))}.")
-            _need(PACKAGES[kind], kind)
+            need(PACKAGES[kind], kind, f"writing for {kind}")
         self._open = [partial(WRITERS[kind], folder, recipe) for kind in kinds]
         self._writers: list[Writer] | None = None
 
@@ -110,13 +111,6 @@ class Writers:
         """No more rows."""
         for writer in self._writers or []:
             writer.close()
-
-
-def _need(module: str, extra: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError:
-        raise UsageError(f"writing for {extra} needs its package: pip install 'lowerbound[{extra}]'.") from None
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

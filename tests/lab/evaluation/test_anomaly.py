@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from linear import exact_linear_vae
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
@@ -21,39 +22,16 @@ from lowerbound.lab.evaluation.anomaly import (
 )
 from lowerbound.lab.evaluation.conformal import conformal_p_values, conformal_threshold
 from lowerbound.model.build import build_model
-from lowerbound.model.conditionals.posteriors import LOGVAR_RANGE
 from lowerbound.model.families.family import Family
 from lowerbound.model.spec import DataSpec
 from lowerbound.noise import generator
 
 DATA, LATENT, SIGMA = 4, 2, 0.5
-LINEAR = {"kind": "mlp", "widths": []}
 
 
 @pytest.fixture
 def model() -> Family:
-    """A linear VAE in double precision whose q(z|x) is the exact posterior."""
-    table = {
-        "kind": "vae",
-        "latent": LATENT,
-        "posterior": {"kind": "gaussian"},
-        "encoder": LINEAR,
-        "decoder": LINEAR,
-        "likelihood": {"kind": "gaussian-fixed", "sigma": SIGMA},
-    }
-    built = build_model(table, DataSpec((DATA,)), 0).double().eval()
-    decoder = built.get_submodule("decoder.layers.0")
-    weight, bias = decoder.get_parameter("weight"), decoder.get_parameter("bias")
-    with torch.no_grad():
-        weight.copy_(torch.linalg.qr(torch.randn(DATA, LATENT, generator=generator(0)).double()).Q * 1.5)
-        precision = 1 + 1.5**2 / SIGMA**2  # of each unit, for the columns are orthogonal
-        encoder = built.get_submodule("encoder.layers.0")
-        mean = weight.T / SIGMA**2 / precision
-        encoder.get_parameter("weight").copy_(torch.cat([mean, torch.zeros_like(mean)]))
-        wanted, low = -math.log(precision), LOGVAR_RANGE[0]
-        raw = wanted * low / (low - wanted)  # which `softly_bounded` maps to what is wanted
-        encoder.get_parameter("bias").copy_(torch.cat([-mean @ bias, torch.full((LATENT,), raw, dtype=torch.float64)]))
-    return built
+    return exact_linear_vae(DATA, LATENT, SIGMA)
 
 
 @pytest.fixture

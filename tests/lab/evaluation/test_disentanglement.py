@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lowerbound.errors import DataError
+from lowerbound.errors import DataError, TooFewError
 from lowerbound.lab.evaluation import disentanglement as d
 
 ROWS, VALUES = 4000, (4, 5, 6)
@@ -103,7 +103,7 @@ def test_models_alike_up_to_order_and_sign_rank_high(factors: Any) -> None:
 
 
 def test_what_means_nothing_is_refused(factors: Any) -> None:
-    with pytest.raises(DataError, match="100 at least"):
+    with pytest.raises(TooFewError, match="100 at least"):
         d.mutual_information_gap(noise()[:50], factors[:50])
     with pytest.raises(DataError, match="factor 1 has one value"):
         d.mutual_information_gap(noise(), factors * np.array([1, 0, 1]))
@@ -111,5 +111,5 @@ def test_what_means_nothing_is_refused(factors: Any) -> None:
     broken[3, 0] = np.nan
     with pytest.raises(DataError, match="not a finite number"):
         d.modularity(broken, factors)
-    with pytest.raises(DataError, match="give two"):
+    with pytest.raises(TooFewError, match="give two"):
         d.unsupervised_disentanglement_ranking([noise()], [np.ones(3)])

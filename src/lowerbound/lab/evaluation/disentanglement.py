@@ -18,7 +18,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import mutual_info_score, roc_auc_score
 from sklearn.model_selection import train_test_split
 
-from lowerbound.errors import DataError
+from lowerbound.errors import DataError, TooFewError
+from lowerbound.lab.evaluation.result import Result, jackknife
 
 Codes = NDArray[np.float64]
 Factors = NDArray[np.int64]
@@ -26,8 +27,10 @@ Factors = NDArray[np.int64]
 BINS = 20  # of each unit, as in the comparisons of Locatello et al. 2019
 BATCH = 64  # rows that share a factor, for one vote
 VOTES = 2000
+GROUPS = 10  # of rows, for standard errors
 T = TypeVar("T")
 
+RARE = 8  # rows of a value, below which it is not classified
 FEWEST = 100  # rows for which these numbers mean anything
 
 
@@ -83,14 +86,21 @@ def modularity(codes: Codes, factors: Factors, bins: int = BINS) -> float:
 def explicitness(codes: Codes, factors: Factors, seed: int = 0) -> float:
     """How well linear classifiers find each value of each factor in all units: 2 (area under ROC - 1/2), held out.
 
-    Ridgeway & Mozer 2018, section 2.3.
+    Ridgeway & Mozer 2018, section 2.3. Values that fewer than 8 rows have are left out.
     """
     _check(codes, factors)
     areas = []
     for factor in factors.T:
-        train, test, known, asked = train_test_split(_standard(codes), factor, stratify=factor, random_state=seed)
+        kept = np.bincount(factor)[factor] >= RARE
+        if len(np.unique(factor[kept])) < 2:
+            continue
+        train, test, known, asked = train_test_split(
+            _standard(codes)[kept], factor[kept], stratify=factor[kept], random_state=seed
+        )
         said = LogisticRegression(max_iter=1000).fit(train, known).predict_proba(test)
         areas += [roc_auc_score(asked == value, said[:, place]) for place, value in enumerate(np.unique(known))]
+    if not areas:
+        raise TooFewError(f"no factor has two values with {RARE} rows each: give more rows.")
     return float(2 * (np.mean(areas) - 0.5))
 
 
@@ -157,6 +167,28 @@ def beta_vae_score(codes: Codes, factors: Factors, seed: int = 0, votes: int = V
     return float(judge.score(_standard(seen)[half:], known[half:]))
 
 
+def disentanglement_results(codes: Codes, factors: Factors, seed: int = 0) -> dict[str, Result]:
+    """All of them but the ranking, each with a jackknife standard error over ten groups of rows.
+
+    Factors with one value only in these rows are left out.
+
+    Raises:
+        TooFewError: fewer than 200 rows, or no factor that varies.
+        DataError: a code that is not a finite number.
+    """
+    varied = factors[:, [len(np.unique(factor)) > 1 for factor in factors.T]]
+    if len(codes) < 2 * FEWEST or not varied.shape[1]:
+        raise TooFewError(f"{len(codes)} rows are too few, or no factor varies: give {2 * FEWEST} rows at least.")
+    whole = _scores(codes, varied, seed)
+    order = np.random.default_rng(seed).permutation(len(codes))
+    kept = [np.setdiff1d(order, part) for part in np.array_split(order, GROUPS)]
+    left_out = [_scores(codes[rows], varied[rows], seed) for rows in kept]
+    return {
+        name: Result(value, "estimate", len(codes), jackknife([scores[name] for scores in left_out]))
+        for name, value in whole.items()
+    }
+
+
 def unsupervised_disentanglement_ranking(codes: Sequence[Codes], rates: Sequence[NDArray[np.float64]]) -> list[float]:
     """UDR (Duan et al. 2020, eq. 3-4): how far a model's units are those of its fellows, up to order and sign.
 
@@ -168,7 +200,7 @@ def unsupervised_disentanglement_ranking(codes: Sequence[Codes], rates: Sequence
         Of each model the median over its fellows; no factors are needed.
     """
     if len(codes) < 2:
-        raise DataError(
+        raise TooFewError(
             f"this ranking compares models with one another, and {len(codes)} was given: give two at least."
         )
     used = [found[:, rate > 0.01] for found, rate in zip(codes, rates, strict=True)]
@@ -176,6 +208,19 @@ def unsupervised_disentanglement_ranking(codes: Sequence[Codes], rates: Sequence
         float(np.median([_likeness(own, other) for j, other in enumerate(used) if j != i]))
         for i, own in enumerate(used)
     ]
+
+
+def _scores(codes: Codes, factors: Factors, seed: int) -> dict[str, float]:
+    found = disentanglement_completeness_informativeness(codes, factors, seed)
+    return {
+        "mig": mutual_information_gap(codes, factors),
+        "sap": separated_attribute_predictability(codes, factors),
+        **{f"dci_{name}": value for name, value in found.items()},
+        "modularity": modularity(codes, factors),
+        "explicitness": explicitness(codes, factors, seed),
+        "factor_vae_score": factor_vae_score(codes, factors, seed),
+        "beta_vae_score": beta_vae_score(codes, factors, seed),
+    }
 
 
 def _likeness(one: Codes, other: Codes) -> float:
@@ -224,7 +269,7 @@ def _check(codes: Codes, factors: Factors) -> None:
     if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors):
         raise DataError(f"codes of shape {codes.shape} and factors of shape {factors.shape} do not belong together.")
     if len(codes) < FEWEST:
-        raise DataError(f"{len(codes)} rows are too few for a number about factors: give {FEWEST} at least.")
+        raise TooFewError(f"{len(codes)} rows are too few for a number about factors: give {FEWEST} at least.")
     if not np.isfinite(codes).all():
         raise DataError("a code is not a finite number: the model is broken.")
     if constant := [place for place, factor in enumerate(factors.T) if len(np.unique(factor)) < 2]:

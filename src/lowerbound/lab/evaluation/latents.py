@@ -98,6 +98,12 @@ def collect(model: Family, batches: Iterable[tuple[Tensor, Context | None, Noise
     return groups
 
 
+def points(groups: dict[str, Group]) -> Tensor:
+    """The points of the posteriors of all rows, all groups side by side, (N, units), in double precision."""
+    parts = [torch.cat([tree.point(q).flatten(1) for q in group.posteriors]) for group in groups.values()]
+    return torch.cat(parts, dim=1).double().cpu()
+
+
 def latent_results(groups: dict[str, Group]) -> dict[str, Result]:
     """Use of the units and the place of codes, of each group; names carry the group where there are several."""
     results: dict[str, Result] = {}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import numpy as np
 from torch import Tensor
 
 Kind = Literal["exact", "lower_bound", "upper_bound", "estimate"]
@@ -44,3 +46,12 @@ def number(value: Tensor | float, kind: Kind, n: int) -> Result:
     """A number without a standard error."""
     listed = value.tolist() if isinstance(value, Tensor) else value
     return Result(listed, kind, n)
+
+
+def jackknife(left_out: Sequence[float]) -> float | None:
+    """The standard error of a number, from its values with one of the groups of rows left out each time.
+
+    Efron & Stein 1981, eq. 1.4. None without groups.
+    """
+    groups = len(left_out)
+    return float(np.sqrt((groups - 1) * np.var(left_out))) if groups else None

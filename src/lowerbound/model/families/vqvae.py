@@ -53,7 +53,7 @@ class VQVAE(Family):
         likelihood: Likelihood,
     ) -> None:
         super().__init__()
-        self.data, self.latents = data, {"codes": positions}
+        self.data, self.latents, self.values = data, {"codes": positions}, {"codes": len(quantizer.codebook)}
         self.encoder, self.quantizer, self.prior = encoder, quantizer, prior
         self.decoder, self.likelihood = decoder, likelihood
 

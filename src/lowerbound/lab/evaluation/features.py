@@ -1,0 +1,122 @@
+"""What rows are compared by: features, from extractors that are plug-ins and are known by their hash.
+
+Nothing is downloaded. Numbers from extractors with different hashes are different quantities.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lowerbound.errors import DataError, NotSupportedError, UsageError
+from lowerbound.extras import need
+from lowerbound.files import sha256
+from lowerbound.lab.generation import use
+from lowerbound.lab.run import Run
+from lowerbound.model.families.family import Family
+from lowerbound.model.spec import DataSpec
+
+RAW, OWN = "raw", "own"
+ROWS = 256  # at a time
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A function from raw rows (N, *event) to features (N, D).
+
+    Attributes:
+        name: stands in the name of each number.
+        hash: of what decides the features; equal hashes mean comparable numbers.
+        function: of some rows.
+    """
+
+    name: str
+    hash: str
+    function: Callable[[Tensor], Tensor]
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        """Features (N, D) in single precision, some rows at a time.
+
+        Raises:
+            DataError: a feature is not a number.
+        """
+        found = torch.cat([self.function(part).flatten(1).float().cpu() for part in raw.split(ROWS)])
+        if not bool(torch.isfinite(found).all()):
+            raise DataError(f"the features `{self.name}` hold NaN or an infinity.")
+        return found
+
+
+def make_extractor(name: str, model: Family) -> Extractor:
+    """The extractor of a setting.
+
+    Args:
+        name: "raw" values; "own", the codes of the judged model; a file with the ending .onnx; or the folder of a run,
+            for the codes of its model.
+        model: that is judged.
+
+    Raises:
+        UsageError: there is no such file or run.
+        NotSupportedError: codes that are discrete.
+    """
+    if name == RAW:
+        return Extractor(RAW, RAW, lambda raw: _unit_range(raw, model.data))
+    if name == OWN:
+        return _codes(OWN, model)
+    path = Path(name)
+    if path.suffix == ".onnx":
+        return _onnx(path, model.data)
+    if not path.is_dir():
+        raise UsageError(f'`features` names {name}, which is neither "raw", "own", an .onnx file nor a run.')
+    return _codes(path.name, Run(path).model())
+
+
+def hash_of(model: Family) -> str:
+    """A hash of a model's weights, by name and bytes."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def _codes(name: str, model: Family) -> Extractor:
+    """The points of the posterior of each row, all groups side by side."""
+    if model.values:
+        raise NotSupportedError("these codes are discrete, and distances between them mean nothing; choose `raw`.")
+
+    def encode(raw: Tensor) -> Tensor:
+        return torch.cat([codes.flatten(1) for codes in use.encode(model, raw.to(torch.float32)).values()], dim=1)
+
+    return Extractor(name, hash_of(model), encode)
+
+
+def _onnx(path: Path, spec: DataSpec) -> Extractor:
+    """The first output of a network of one input: values from 0 to 1, as floats; maps are averaged over places."""
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}.")
+    onnxruntime = need("onnxruntime", "export", f"{path} as an extractor of features")
+    try:
+        session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime raises kinds of its own, one for each way to be broken
+        raise DataError(f"{path} is no network that onnxruntime can read: {str(error).splitlines()[0]}") from None
+    given = session.get_inputs()[0].name
+
+    def run(raw: Tensor) -> Tensor:
+        try:
+            found = torch.from_numpy(session.run(None, {given: _unit_range(raw, spec).float().numpy()})[0])
+        except Exception as error:
+            raise DataError(
+                f"{path} refuses rows of shape {list(raw.shape[1:])}: {str(error).splitlines()[0]}"
+            ) from None
+        return found.flatten(2).mean(dim=2) if found.ndim > 2 else found
+
+    return Extractor(path.stem, sha256(path), run)
+
+
+def _unit_range(raw: Tensor, spec: DataSpec) -> Tensor:
+    return raw.float() / (spec.levels - 1) if spec.levels else raw.float()

@@ -1,0 +1,78 @@
+"""Extractors are plug-ins: what they give, what names them, and what they refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import lowerbound
+from lowerbound.errors import DataError, NotSupportedError, UsageError
+from lowerbound.files import sha256
+from lowerbound.lab.evaluation.features import make_extractor
+from lowerbound.lab.export import export_onnx
+from lowerbound.lab.generation import use
+from lowerbound.model.build import build_model
+from lowerbound.model.families.family import Family
+from lowerbound.model.spec import DataSpec
+from lowerbound.noise import generator
+
+TABLE = {"kind": "vae", "latent": 3, "likelihood": {"kind": "bernoulli"}}
+
+
+@pytest.fixture
+def model() -> Family:
+    return build_model(TABLE, DataSpec((1, 8, 8), levels=17), 0).eval()
+
+
+@pytest.fixture
+def rows() -> Tensor:
+    return torch.randint(0, 17, (300, 1, 8, 8), generator=generator(0), dtype=torch.uint8)
+
+
+def test_raw_values_are_between_0_and_1(model: Family, rows: Tensor) -> None:
+    extractor = make_extractor("raw", model)
+    assert torch.equal(extractor(rows), rows.flatten(1).float() / 16)
+
+
+def test_own_codes_have_the_hash_of_the_weights(model: Family, rows: Tensor) -> None:
+    extractor = make_extractor("own", model)
+    assert torch.allclose(extractor(rows), use.encode(model, rows)["z"])
+    again = build_model(TABLE, model.data, 0)
+    assert make_extractor("own", again).hash == extractor.hash
+    with torch.no_grad():
+        next(again.parameters()).view(-1)[0] += 1e-3
+    assert make_extractor("own", again).hash != extractor.hash
+
+
+def test_codes_of_another_run(model: Family, rows: Tensor, tmp_path: Path) -> None:
+    overrides = ["training.steps=2", "model.latent=4"]
+    run = lowerbound.train(lowerbound.read_recipe("digits", overrides), tmp_path / "judge")
+    extractor = make_extractor(str(run.path), model)
+    assert extractor.name == "judge"
+    assert torch.allclose(extractor(rows), use.encode(run.model(), rows)["z"])
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's exporter uses parts of PyTorch that are deprecated
+def test_a_network_in_onnx_sees_values_from_0_to_1(model: Family, rows: Tensor, tmp_path: Path) -> None:
+    encode, _ = export_onnx(build_model(TABLE, DataSpec((1, 8, 8)), 0).eval(), tmp_path)
+    extractor = make_extractor(str(encode), model)
+    assert (extractor.name, extractor.hash) == ("encode", sha256(encode))
+    assert torch.allclose(extractor(rows), use.encode(model, rows)["z"], atol=1e-5)
+    with pytest.raises(DataError, match="refuses rows of shape"):
+        extractor(rows[:, :, :4])
+
+
+def test_what_is_no_extractor_is_named(model: Family, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="neither"):
+        make_extractor("inception", model)
+    with pytest.raises(UsageError, match="no file"):
+        make_extractor(str(tmp_path / "absent.onnx"), model)
+    (tmp_path / "broken.onnx").write_bytes(b"no network")
+    with pytest.raises(DataError, match=r"broken\.onnx is no network"):
+        make_extractor(str(tmp_path / "broken.onnx"), model)
+    discrete = build_model({"kind": "vq-vae", "likelihood": {"kind": "bernoulli"}}, DataSpec((1, 8, 8), levels=17), 0)
+    with pytest.raises(NotSupportedError, match="discrete"):
+        make_extractor("own", discrete)
