@@ -93,8 +93,8 @@ def pyod(python: str, train: np.ndarray, test: np.ndarray, seed: int) -> np.ndar
         return np.load(f"{folder}/scores.npy", allow_pickle=False)
 
 
-def measure(path: Path, seed: int, python: str) -> dict[str, float]:
-    """The area under the ROC curve of each detector, in percent, and the seconds that each took."""
+def measure(path: Path, seed: int, python: str, out: Path) -> str:
+    """Write the area under the ROC curve of each detector, in percent, and the seconds that each took."""
     train, test, truth = split(path, seed)
     numbers: dict[str, float] = {}
 
@@ -108,7 +108,8 @@ def measure(path: Path, seed: int, python: str) -> dict[str, float]:
     for name, peer in PEERS.items():
         note(lambda name=name, peer=peer: {name: peer(train, test, seed)}, name)
     note(lambda: {"PyOD's VAE": pyod(python, train, test, seed)}, "PyOD's VAE")
-    return numbers
+    write_json(out, numbers)
+    return f"{path.stem}, seed {seed}"
 
 
 def report(found: dict[str, list[dict[str, float]]]) -> str:
@@ -144,15 +145,14 @@ def main() -> None:
     chosen.out.mkdir(parents=True, exist_ok=True)
     tables = sorted((Path(os.environ["LOWERBOUND_DATA"]) / "adbench").glob("*.npz"))
     places = {(path, seed): chosen.out / f"{path.stem}-{seed}.json" for seed in range(chosen.seeds) for path in tables}
-    missing = [key for key, place in places.items() if not place.exists()]
-    largest_first = sorted(missing, key=lambda key: -key[0].stat().st_size)
+    missing = sorted(
+        (key for key, place in places.items() if not place.exists()), key=lambda key: -key[0].stat().st_size
+    )
     start = time.perf_counter()
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"), alone) as pool:
-        waiting = {pool.submit(measure, path, seed, chosen.python): (path, seed) for path, seed in largest_first}
+        waiting = [pool.submit(measure, path, seed, chosen.python, places[path, seed]) for path, seed in missing]
         for number, done in enumerate(as_completed(waiting), 1):
-            path, seed = waiting[done]
-            write_json(places[path, seed], done.result())
-            print(f"{number} of {len(missing)}: {path.stem}, seed {seed}", flush=True)
+            print(f"{number} of {len(missing)}: {done.result()}", flush=True)
     found: dict[str, list[dict[str, float]]] = {}
     for (path, _), place in places.items():
         found.setdefault(path.stem.split("_", 1)[1], []).append(json.loads(place.read_text()))

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from lowerbound.errors import NotABoundError, NotSupportedError
 from lowerbound.files import write_json
@@ -23,14 +27,19 @@ from lowerbound.lab.evaluation.modes import mode_results, true_nll
 from lowerbound.lab.evaluation.probes import linear_probe, path_results, small_prior_gain
 from lowerbound.lab.evaluation.quality import FEWEST, quality_results
 from lowerbound.lab.evaluation.reconstruction import INTERVAL_ROWS, interval_results, reconstruction_results
-from lowerbound.lab.evaluation.result import Result
+from lowerbound.lab.evaluation.result import Result, mean_result
 from lowerbound.lab.generation import use
 from lowerbound.lab.run import Run, environment
 from lowerbound.model.families.family import Family
+from lowerbound.model.spec import DataSpec
 from lowerbound.recipe import Evaluation
 
 SIMULATED = 100  # rows that a model makes to be judged on
 MADE_VALUES = 1e8  # values of made rows, at most
+
+
+# Results by name; and, of what was tried, what cannot be had and why.
+Found = dict[str, Result] | tuple[dict[str, Result], dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -49,12 +58,16 @@ class Judgement:
     curves: dict[str, list[dict[str, float | None]]]
     refused: dict[str, str]
 
-    def attempt(self, name: str, make: Callable[[], dict[str, Result]]) -> None:
+    def attempt(self, name: str, make: Callable[[], Found]) -> None:
         """Take what is found, or why `name` and what belongs to it cannot be had."""
         try:
-            self.results.update(make())
+            found = make()
         except NotSupportedError as error:
             self.refused[name] = str(error)
+            return
+        results, refused = found if isinstance(found, tuple) else (found, {})
+        self.results.update(results)
+        self.refused.update(refused)
 
     def json(self) -> dict[str, Any]:
         """As plain data."""
@@ -70,6 +83,7 @@ def evaluate(
     model: Family | None = None,
     device: str = "cpu",
     watch: Callable[[int, int], None] | None = None,
+    write: bool = True,
 ) -> Judgement:
     """Judge a finished run and write its `evaluation.json`.
 
@@ -81,6 +95,7 @@ def evaluate(
         model: a model of one's own that the recipe cannot build.
         device: a torch device.
         watch: told how many batches of how many are done.
+        write: whether to write.
 
     Raises:
         RunError, TamperedError, DataError: as for loading a run and data.
@@ -91,7 +106,7 @@ def evaluate(
     trained = run.model(model).to(find_device(device))
     dataset = data or load_data(recipe.data, data_dir, run.quarantine_path)
     protocol = {
-        "data": recipe.data,
+        "data": recipe.data if data is None else {"kind": data.name, "source": str(data.source)},
         "split": settings.split,
         "examples": Case(trained, dataset, settings).count,
         "preparation": _preparation(trained),
@@ -104,7 +119,8 @@ def evaluate(
         **environment(),
     }
     judgement = judge(trained, dataset, settings, protocol, watch)
-    write_json(run.evaluation_path, judgement.json())
+    if write:
+        write_json(run.evaluation_path, judgement.json())
     return judgement
 
 
@@ -129,7 +145,7 @@ def judge(
                 lambda: aggregate_results(group, suffix, settings.seed),  # noqa: B023
             )
             judgement.attempt(f"small_prior_gain{suffix}_nats", lambda: _small_prior(case, name, suffix))  # noqa: B023
-    judgement.attempt("squared_error", lambda: _reconstruction(judgement, case))
+    judgement.attempt("squared_error", lambda: reconstruction_results(*case.shown, model.data))
     first = case.first(INTERVAL_ROWS)
     judgement.attempt("interval_90_coverage", lambda: interval_results(model, first.raw, first.context, settings.seed))
     _add_quality(judgement, case)
@@ -146,6 +162,9 @@ def _add_bounds(judgement: Judgement, case: Case, watch: Callable[[int, int], No
         found = bounds(model, case.batches(watch=watch), case.settings.samples)
     except NotABoundError as error:
         judgement.refused["elbo_nats"] = str(error)
+        if case.groups and all(group.rates for group in case.groups.values()):
+            rates = [torch.cat(group.rates).double().sum(dim=1) for group in case.groups.values()]
+            judgement.results["rate_nats"] = mean_result(torch.stack(rates).sum(dim=0), "estimate")
         return
     dimensions = None if model.data.levels is None else model.data.size
     judgement.results.update(bound_results(found, model.preparation.log_jacobian, dimensions))
@@ -172,12 +191,6 @@ def _small_prior(case: Case, name: str, suffix: str) -> dict[str, Result]:
     return {f"small_prior_gain{suffix}_nats": found}
 
 
-def _reconstruction(judgement: Judgement, case: Case) -> dict[str, Result]:
-    found, refused = reconstruction_results(*case.shown, case.model.data)
-    judgement.refused.update(refused)
-    return found
-
-
 def _add_quality(judgement: Judgement, case: Case) -> None:
     """Made rows against judged ones, equally many, by the features of each extractor."""
     model, settings = case.model, case.settings
@@ -187,19 +200,28 @@ def _add_quality(judgement: Judgement, case: Case) -> None:
         )
         return
     rows = case.first(min(settings.generated, max(FEWEST, int(MADE_VALUES / model.data.size))))
-    made = use.sample(model, len(rows.raw), settings.seed, rows.context)
+    try:
+        made = use.sample(model, len(rows.raw), settings.seed, rows.context)
+    except NotSupportedError as error:
+        judgement.refused["two_sample_accuracy"] = str(error)
+        return
     judgement.protocol["generated"] = {"rows": len(made), "observe": "point"}
+    compare_sets(judgement, settings, rows.raw, made, model.data, model)
+
+
+def compare_sets(
+    judgement: Judgement, settings: Evaluation, real: Tensor, made: Tensor, spec: DataSpec, model: Family | None = None
+) -> None:
+    """Add the distances of made rows from equally many real ones, by each extractor that `settings` names."""
     extractors = judgement.protocol.setdefault("extractors", {})
+
+    def compared(wanted: str) -> Found:
+        extractor = make_extractor(wanted, spec, model)
+        extractors[extractor.name] = extractor.hash
+        return quality_results(extractor(real), extractor(made), extractor.name, settings.seed)
+
     for wanted in settings.features:
-
-        def compared() -> dict[str, Result]:
-            extractor = make_extractor(wanted, model)  # noqa: B023
-            found, refused = quality_results(extractor(rows.raw), extractor(made), extractor.name, settings.seed)
-            extractors[extractor.name] = extractor.hash
-            judgement.refused.update(refused)
-            return found
-
-        judgement.attempt(f"two_sample_accuracy_{Path(wanted).stem}", compared)
+        judgement.attempt(f"two_sample_accuracy_{Path(wanted).stem}", partial(compared, wanted))
 
 
 def _add_labels(judgement: Judgement, case: Case) -> None:

@@ -33,24 +33,24 @@ def rows() -> Tensor:
 
 
 def test_raw_values_are_between_0_and_1(model: Family, rows: Tensor) -> None:
-    extractor = make_extractor("raw", model)
+    extractor = make_extractor("raw", model.data, model)
     assert torch.equal(extractor(rows), rows.flatten(1).float() / 16)
 
 
 def test_own_codes_have_the_hash_of_the_weights(model: Family, rows: Tensor) -> None:
-    extractor = make_extractor("own", model)
+    extractor = make_extractor("own", model.data, model)
     assert torch.allclose(extractor(rows), use.encode(model, rows)["z"])
     again = build_model(TABLE, model.data, 0)
-    assert make_extractor("own", again).hash == extractor.hash
+    assert make_extractor("own", again.data, again).hash == extractor.hash
     with torch.no_grad():
         next(again.parameters()).view(-1)[0] += 1e-3
-    assert make_extractor("own", again).hash != extractor.hash
+    assert make_extractor("own", again.data, again).hash != extractor.hash
 
 
 def test_codes_of_another_run(model: Family, rows: Tensor, tmp_path: Path) -> None:
     overrides = ["training.steps=2", "model.latent=4"]
     run = lowerbound.train(lowerbound.read_recipe("digits", overrides), tmp_path / "judge")
-    extractor = make_extractor(str(run.path), model)
+    extractor = make_extractor(str(run.path), model.data)
     assert extractor.name == "judge"
     assert torch.allclose(extractor(rows), use.encode(run.model(), rows)["z"])
 
@@ -58,7 +58,7 @@ def test_codes_of_another_run(model: Family, rows: Tensor, tmp_path: Path) -> No
 @pytest.mark.filterwarnings("ignore")  # PyTorch's exporter uses parts of PyTorch that are deprecated
 def test_a_network_in_onnx_sees_values_from_0_to_1(model: Family, rows: Tensor, tmp_path: Path) -> None:
     encode, _ = export_onnx(build_model(TABLE, DataSpec((1, 8, 8)), 0).eval(), tmp_path)
-    extractor = make_extractor(str(encode), model)
+    extractor = make_extractor(str(encode), model.data)
     assert (extractor.name, extractor.hash) == ("encode", sha256(encode))
     assert torch.allclose(extractor(rows), use.encode(model, rows)["z"], atol=1e-5)
     with pytest.raises(DataError, match="refuses rows of shape"):
@@ -67,12 +67,14 @@ def test_a_network_in_onnx_sees_values_from_0_to_1(model: Family, rows: Tensor, 
 
 def test_what_is_no_extractor_is_named(model: Family, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="neither"):
-        make_extractor("inception", model)
+        make_extractor("inception", model.data, model)
+    with pytest.raises(UsageError, match="no model is judged"):
+        make_extractor("own", model.data)
     with pytest.raises(UsageError, match="no file"):
-        make_extractor(str(tmp_path / "absent.onnx"), model)
+        make_extractor(str(tmp_path / "absent.onnx"), model.data)
     (tmp_path / "broken.onnx").write_bytes(b"no network")
     with pytest.raises(DataError, match=r"broken\.onnx is no network"):
-        make_extractor(str(tmp_path / "broken.onnx"), model)
+        make_extractor(str(tmp_path / "broken.onnx"), model.data)
     discrete = build_model({"kind": "vq-vae", "likelihood": {"kind": "bernoulli"}}, DataSpec((1, 8, 8), levels=17), 0)
     with pytest.raises(NotSupportedError, match="discrete"):
-        make_extractor("own", discrete)
+        make_extractor("own", discrete.data, discrete)

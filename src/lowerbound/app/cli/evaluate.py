@@ -10,13 +10,28 @@ from rich.progress import Progress
 
 import lowerbound
 from lowerbound.app.cli.console import Device, Json, console, print_json, say
+from lowerbound.errors import UsageError
+from lowerbound.files import write_json
 
 if TYPE_CHECKING:
     from lowerbound.lab.judge import Judgement
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    target: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of a finished run; with --data also of an autoencoder of diffusers, of a pair in ONNX, or of "
+            "pictures."
+        ),
+    ],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of pictures to judge on, instead of the run's own data.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="With --data: HEIGHT,WIDTH of the pictures.")] = None,
+    scale: Annotated[
+        Literal["raw", "unit", "symmetric"], typer.Option(help="Values that a pair in ONNX takes: 0-255, 0-1, -1-1.")
+    ] = "raw",
     samples: Annotated[int | None, typer.Option(min=1, help="Samples of the importance bound.")] = None,
     split: Annotated[Literal["train", "validation", "test"] | None, typer.Option(help="Which rows.")] = None,
     examples: Annotated[int | None, typer.Option(min=1, help="At most so many rows.")] = None,
@@ -24,29 +39,59 @@ def evaluate(
     annealing: Annotated[
         int | None, typer.Option(min=1, help="Temperatures of annealed importance sampling on rows of the model.")
     ] = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(help="What samples are compared by: raw, own, a file .onnx or a run; repeat for several."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of all draws.")] = None,
+    out: Annotated[Path | None, typer.Option(help="With --data: where to write the result, .json.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where data lie (default: $LOWERBOUND_DATA).")] = None,
     device: Device = "cpu",
     json_: Json = False,
 ) -> None:
-    """Judge a run on held-out data and write its evaluation.json."""
-    chosen = {"samples": samples, "split": split, "examples": examples, "batch_size": batch_size}
-    chosen |= {"annealing": annealing, "seed": seed}
+    """Judge a run on held-out data and write its evaluation.json; or anything that makes pictures, with --data."""
+    chosen: dict[str, object] = {"samples": samples, "split": split, "examples": examples, "batch_size": batch_size}
+    chosen |= {"annealing": annealing, "features": features or None, "seed": seed}
     given = {name: value for name, value in chosen.items() if value is not None}
-    settings = lowerbound.Run(run).recipe().evaluation.model_copy(update=given)
+    run = lowerbound.Run(target) if (target / "recipe.json").exists() or data is None else None
+    if data is None and (out is not None or size is not None):
+        raise UsageError("--out and --size belong to --data; a run's own judgement goes to its evaluation.json.")
+    own = (run.recipe().evaluation if run else lowerbound.Evaluation(batch_size=16)).model_copy(update=given)
     with Progress(console=console, transient=True, disable=json_ or not console.is_terminal) as bar:
         task = bar.add_task("evaluating", total=None)
-        judgement = lowerbound.evaluate(
-            run,
-            settings,
-            data_dir=data_dir,
-            device=device,
-            watch=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+
+        def watch(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        if data is None:
+            judgement = lowerbound.evaluate(target, own, data_dir=data_dir, device=device, watch=watch)
+        elif run is not None:
+            rows = lowerbound.pictures_of(data, run.data_spec().event)
+            judgement = lowerbound.evaluate(run, own, data=rows, device=device, watch=watch, write=False)
+        else:
+            rows = lowerbound.pictures_of(data, _shape(size))
+            if lowerbound.holds_pictures(target):
+                judgement = lowerbound.evaluate_pictures(target, rows, own)
+            else:
+                judgement = lowerbound.evaluate_foreign(target, rows, own, scale=scale, device=device, watch=watch)
+    if out is not None:
+        write_json(out, judgement.json())
     if json_:
         print_json(judgement.json())
     else:
         describe(judgement)
+
+
+def _shape(size: str | None) -> tuple[int, int, int] | None:
+    if size is None:
+        return None
+    try:
+        height, width = map(int, size.split(","))
+    except ValueError:
+        height, width = 0, 0
+    if min(height, width) < 1:
+        raise UsageError(f"--size {size} was given; give HEIGHT,WIDTH in pixels.")
+    return 3, height, width
 
 
 def describe(judgement: Judgement) -> None:

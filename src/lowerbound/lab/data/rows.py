@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -112,6 +112,34 @@ class Subset(Rows):
 
     def name(self, row: int) -> str:
         return self.rows.name(int(self.index[row]))
+
+
+class Joined(Rows):
+    """The rows of several, one after the other.
+
+    Args:
+        parts: those.
+    """
+
+    def __init__(self, parts: Sequence[Rows]) -> None:
+        self.parts = [part for part in parts if len(part)]
+        self.starts = torch.tensor([0, *(len(part) for part in self.parts)]).cumsum(0)
+        labels = [part.labels for part in self.parts]
+        self.labels = torch.cat(labels) if all(label is not None for label in labels) else None  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def take(self, index: Tensor) -> Batch:
+        return Batch(torch.stack([self._one(int(row)) for row in index]))
+
+    def name(self, row: int) -> str:
+        part = int(torch.searchsorted(self.starts, row, right=True)) - 1
+        return self.parts[part].name(row - int(self.starts[part]))
+
+    def _one(self, row: int) -> Tensor:
+        part = int(torch.searchsorted(self.starts, row, right=True)) - 1
+        return self.parts[part].take(torch.tensor([row - int(self.starts[part])])).raw[0]
 
 
 @dataclass(frozen=True)

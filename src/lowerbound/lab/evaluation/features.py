@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from lowerbound.errors import DataError, NotSupportedError, UsageError
-from lowerbound.extras import need
 from lowerbound.files import sha256
 from lowerbound.lab.generation import use
+from lowerbound.lab.onnx import OnnxNetwork
 from lowerbound.lab.run import Run
 from lowerbound.model.families.family import Family
 from lowerbound.model.spec import DataSpec
@@ -51,25 +51,28 @@ class Extractor:
         return found
 
 
-def make_extractor(name: str, model: Family) -> Extractor:
+def make_extractor(name: str, spec: DataSpec, model: Family | None = None) -> Extractor:
     """The extractor of a setting.
 
     Args:
         name: "raw" values; "own", the codes of the judged model; a file with the ending .onnx; or the folder of a run,
             for the codes of its model.
-        model: that is judged.
+        spec: facts about the rows.
+        model: that is judged, if one is.
 
     Raises:
         UsageError: there is no such file or run.
         NotSupportedError: codes that are discrete.
     """
     if name == RAW:
-        return Extractor(RAW, RAW, lambda raw: _unit_range(raw, model.data))
+        return Extractor(RAW, RAW, lambda raw: _unit_range(raw, spec))
     if name == OWN:
+        if model is None:
+            raise UsageError('`features` names "own" codes, but no model is judged here; name a run.')
         return _codes(OWN, model)
     path = Path(name)
     if path.suffix == ".onnx":
-        return _onnx(path, model.data)
+        return _onnx(path, spec)
     if not path.is_dir():
         raise UsageError(f'`features` names {name}, which is neither "raw", "own", an .onnx file nor a run.')
     return _codes(path.name, Run(path).model())
@@ -97,22 +100,10 @@ def _codes(name: str, model: Family) -> Extractor:
 
 def _onnx(path: Path, spec: DataSpec) -> Extractor:
     """The first output of a network of one input: values from 0 to 1, as floats; maps are averaged over places."""
-    if not path.is_file():
-        raise UsageError(f"there is no file {path}.")
-    onnxruntime = need("onnxruntime", "export", f"{path} as an extractor of features")
-    try:
-        session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime raises kinds of its own, one for each way to be broken
-        raise DataError(f"{path} is no network that onnxruntime can read: {str(error).splitlines()[0]}") from None
-    given = session.get_inputs()[0].name
+    network = OnnxNetwork(path)
 
     def run(raw: Tensor) -> Tensor:
-        try:
-            found = torch.from_numpy(session.run(None, {given: _unit_range(raw, spec).float().numpy()})[0])
-        except Exception as error:
-            raise DataError(
-                f"{path} refuses rows of shape {list(raw.shape[1:])}: {str(error).splitlines()[0]}"
-            ) from None
+        found = network(_unit_range(raw, spec))[network.outputs[0]]
         return found.flatten(2).mean(dim=2) if found.ndim > 2 else found
 
     return Extractor(path.stem, sha256(path), run)

@@ -116,7 +116,7 @@ def intervals(model: Family, raw: Tensor, context: Context | None, noise: Noise)
         Whether each value lies in its interval, and the width of the interval, (N, *event) each; NaN where missing.
 
     Raises:
-        NotSupportedError: the values are few and discrete, so that an interval says nothing.
+        NotSupportedError: the values are few and discrete, so that an interval says nothing, or there is no p(x|z).
     """
     if (model.data.levels or 256) < 16 or model.data.columns or model.data.vocabulary:
         raise NotSupportedError("intervals are of real numbers or many levels; these data are discrete.")
@@ -126,6 +126,8 @@ def intervals(model: Family, raw: Tensor, context: Context | None, noise: Noise)
     for place in range(DRAWS):
         own = noise.child(f"draw{place}")
         px = model.decode(model.encode(x, known, own.child("q")), known)
+        if not tree.has_density(px):
+            raise NotSupportedError("an implicit model has no p(x|z), so its intervals would leave out its noise.")
         drawn.append(model.preparation.restore(tree.draw(px, own.child("px"))[0][0]).cpu())
     ordered = torch.stack(drawn).float().sort(dim=0).values
     low, high = ordered[TAIL - 1], ordered[DRAWS - TAIL]
