@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.stats import rankdata
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
@@ -90,7 +91,8 @@ def pyod(python: str, train: np.ndarray, test: np.ndarray, seed: int) -> np.ndar
     with tempfile.TemporaryDirectory() as folder:
         np.savez(f"{folder}/rows.npz", train=train, test=test)
         subprocess.run([python, HERE / "peer.py", folder, str(seed)], check=True, capture_output=True, timeout=1800)
-        return np.load(f"{folder}/scores.npy", allow_pickle=False)
+        # Some of its fits diverge; infinite scores are ranked as the largest.
+        return rankdata(np.load(f"{folder}/scores.npy", allow_pickle=False))
 
 
 def measure(path: Path, seed: int, python: str, out: Path) -> str:

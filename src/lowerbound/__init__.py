@@ -25,6 +25,7 @@ _PUBLIC = {
     "attribute_direction": "lowerbound.lab.generation.directions",
     "build_model": "lowerbound.model.build",
     "build_objective": "lowerbound.model.build",
+    "compare": "lowerbound.lab.compare",
     "check_trials": "lowerbound.lab.sweep",
     "decode": "lowerbound.lab.generation.use",
     "denoise": "lowerbound.lab.generation.repair",

@@ -11,6 +11,7 @@ import typer
 
 from lowerbound import __version__
 from lowerbound.app.cli import (
+    compare,
     data,
     decode,
     denoise,
@@ -47,6 +48,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "sweep": sweep.sweep,
     "data": data.data,
     "evaluate": evaluate.evaluate,
+    "compare": compare.compare,
     "report": report.report,
     "sample": sample.sample,
     "reconstruct": reconstruct.reconstruct,
