@@ -28,6 +28,8 @@ _PUBLIC = {
     "compare": "lowerbound.lab.compare",
     "check_trials": "lowerbound.lab.sweep",
     "decode": "lowerbound.lab.generation.use",
+    "doctor": "lowerbound.lab.doctor.examine",
+    "doctor_foreign": "lowerbound.lab.doctor.examine",
     "denoise": "lowerbound.lab.generation.repair",
     "draw": "lowerbound.model.distributions.tree",
     "edit": "lowerbound.lab.generation.directions",

@@ -25,7 +25,7 @@ from lowerbound.lab.evaluation.features import make_extractor
 from lowerbound.lab.evaluation.latents import latent_results, points
 from lowerbound.lab.evaluation.modes import mode_results, true_nll
 from lowerbound.lab.evaluation.probes import linear_probe, path_results, small_prior_gain
-from lowerbound.lab.evaluation.quality import FEWEST, quality_results
+from lowerbound.lab.evaluation.quality import FEWEST, quality_results, sample_holes
 from lowerbound.lab.evaluation.reconstruction import INTERVAL_ROWS, interval_results, reconstruction_results
 from lowerbound.lab.evaluation.result import Result, mean_result
 from lowerbound.lab.generation import use
@@ -206,6 +206,10 @@ def _add_quality(judgement: Judgement, case: Case) -> None:
         judgement.refused["two_sample_accuracy"] = str(error)
         return
     judgement.protocol["generated"] = {"rows": len(made), "observe": "point"}
+    known = case.first(len(made), "train").raw
+    judgement.results["sample_hole_share"] = sample_holes(
+        *(each.flatten(1).float() for each in (known, case.shown[1], made))
+    )
     compare_sets(judgement, settings, rows.raw, made, model.data, model)
 
 

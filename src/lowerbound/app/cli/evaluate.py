@@ -69,7 +69,7 @@ def evaluate(
             rows = lowerbound.pictures_of(data, run.data_spec().event)
             judgement = lowerbound.evaluate(run, own, data=rows, device=device, watch=watch, write=False)
         else:
-            rows = lowerbound.pictures_of(data, _shape(size))
+            rows = lowerbound.pictures_of(data, shape_of(size))
             if lowerbound.holds_pictures(target):
                 judgement = lowerbound.evaluate_pictures(target, rows, own)
             else:
@@ -82,7 +82,8 @@ def evaluate(
         describe(judgement)
 
 
-def _shape(size: str | None) -> tuple[int, int, int] | None:
+def shape_of(size: str | None) -> tuple[int, int, int] | None:
+    """The shape of a row from --size."""
     if size is None:
         return None
     try:

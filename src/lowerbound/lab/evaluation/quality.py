@@ -20,6 +20,7 @@ NEIGHBOURS = 5  # as Naeem et al. 2020
 GROUPS = 10  # of rows, for standard errors
 BLOCK = 1000  # rows of each estimate of the kernel distance, at most
 CHUNK = 2e7  # distances at a time
+REACHED = 0.99  # share of reconstructions within the distance beyond which a sample lies in a hole
 FEWEST = 50  # rows of each kind for which these numbers mean anything
 
 
@@ -124,6 +125,24 @@ def two_sample_test(real: Tensor, made: Tensor, seed: int = 0) -> dict[str, Resu
         "two_sample_accuracy": mean_result(right, "estimate"),
         "two_sample_p_value": Result(chance_of_more, "exact", len(right)),
     }
+
+
+def sample_holes(known: Tensor, made: Tensor, samples: Tensor) -> Result:
+    """Share of decoded prior samples that are farther from all training rows than 99 % of reconstructions are.
+
+    0.01 is ideal; a prior that puts codes where the decoder has seen none has a large share.
+
+    Args:
+        known: training rows, (M, D).
+        made: reconstructions of held-out rows, (N, D).
+        samples: decoded prior samples, (S, D).
+    """
+    centre = known.mean(dim=0)
+    near, far = (
+        torch.cat([torch.cdist(part - centre, known - centre).min(dim=1).values for part in rows.split(_rows(known))])
+        for rows in (made, samples)
+    )
+    return mean_result((far > torch.quantile(near, REACHED)).double(), "estimate")
 
 
 Moments = tuple[int, Tensor, Tensor]  # rows, their sum, and the sum of their outer products
