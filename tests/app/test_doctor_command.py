@@ -45,7 +45,7 @@ def test_a_healthy_run_ends_with_0(cli: Cli, tmp_path: Path) -> None:
     assert cli("train", "gmm2d", "--out", run).code == 0
     ended = cli("doctor", run, "--out", tmp_path / "page.html")
     assert ended.code == 0
-    assert "no symptoms found" in ended.out
+    assert "symptoms found: none" in ended.out
     assert "No symptom was found" in (tmp_path / "page.html").read_text()
     assert not (run / "doctor.html").exists()
 

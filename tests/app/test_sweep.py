@@ -107,3 +107,18 @@ def test_a_stopped_sweep_says_how_to_go_on(cli: Cli, tmp_path: Path, monkeypatch
     monkeypatch.undo()
     assert cli("sweep", "gmm2d", *OVER, *QUICK, "--out", out).code == 0
     assert len(json.loads((out / "sweep.json").read_text())["runs"]) == 2
+
+
+def test_runs_that_fail_are_told_and_do_not_stop_the_others(cli: Cli, tmp_path: Path) -> None:
+    """A weight of 1e30 on the rate makes numbers that are not finite; one of 50 collapses; 1 is healthy."""
+    out = tmp_path / "out"
+    steps = ("--set", "training.steps=300", "--set", "evaluation.samples=2", "--set", "evaluation.examples=60")
+    ended = cli("sweep", "digits", "--over", "objective.beta=1e38,50,1", *steps, "--out", out)
+    assert ended.code == 0
+    failed = {run["value"]: run["failed"] for run in json.loads((out / "sweep.json").read_text())["runs"]}
+    assert failed["1e38"]
+    assert "collapse" in failed["50"]
+    assert failed["1"] == ""
+    page = (out / "sweep.html").read_text()
+    assert page.count("1 of 1") == 2
+    assert (out / "numbers.png").exists()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lowerbound.errors import DataError, RunError, UsageError
+from lowerbound.errors import DataError, RunError, TrainingFailedError, UsageError
 from lowerbound.files import read_json, write_json
 from lowerbound.lab import judge
 from lowerbound.lab.data.load import load_data
@@ -44,12 +44,14 @@ class Finding:
         value, seed: of the run.
         run: its folder's name.
         results: numbers by name; lists are left out.
+        failed: what went wrong; empty if nothing did.
     """
 
     value: str
     seed: int
     run: str
     results: dict[str, float]
+    failed: str = ""
 
 
 def parse_over(text: str) -> tuple[str, list[str]]:
@@ -119,6 +121,8 @@ def run_trial(
 ) -> Finding | None:
     """Train and judge one run, or take what is there; None where it was stopped.
 
+    A run that could not go on, or whose posterior collapsed, is a finding too: it says what failed.
+
     Raises:
         RunError: the folder holds a run of another recipe.
     """
@@ -128,11 +132,17 @@ def run_trial(
             f"{run.path} was trained with another recipe; sweep into another folder, or remove it to train it anew."
         )
     if not run.finished:
-        train(trial.recipe, run.path, resume=True, data_dir=data_dir, device=device, watch=watch, stop=stop)
+        try:
+            train(trial.recipe, run.path, resume=True, data_dir=data_dir, device=device, watch=watch, stop=stop)
+        except TrainingFailedError as error:
+            return Finding(trial.value, trial.recipe.seed, run.path.name, {}, str(error))
     if not run.finished:
         return None
     judged = _judged(run) or judge.evaluate(run, data_dir=data_dir, device=device).json()
-    return Finding(trial.value, trial.recipe.seed, run.path.name, _scalars(judged["results"]))
+    results = _scalars(judged["results"])
+    collapsed = [name for name in results if name.startswith("active_units") and results[name] == 0]
+    failed = f"posterior collapse: {collapsed[0]} is 0" if collapsed else ""
+    return Finding(trial.value, trial.recipe.seed, run.path.name, results, failed)
 
 
 def write_sweep(path: Path, source: str, key: str, findings: Sequence[Finding]) -> None:

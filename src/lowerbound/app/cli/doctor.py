@@ -56,7 +56,7 @@ def doctor(
     page = out or (target / "doctor.html" if run is not None else None)
     if page is not None:
         write_examination(
-            page, str(target), found, rows.spec if rows is not None else lowerbound.Run(target).data_spec()
+            page, target.resolve().name, found, rows.spec if rows is not None else lowerbound.Run(target).data_spec()
         )
     if json_:
         print_json(_plain(found))
@@ -75,7 +75,7 @@ def _describe(found: Examination, page: Path | None) -> None:
             say(f"    {number}. {step}")
     for symptom, reason in found.skipped.items():
         say(f"not looked for: {symptom} ({reason})")
-    say(f"{len(found.found) or 'no'} symptoms found, {len(found.healthy)} looked for and not found")
+    say(f"symptoms found: {len(found.found) or 'none'}; looked for and not found: {len(found.healthy)}")
     if page is not None:
         say(f"wrote {page}")
 

@@ -54,4 +54,5 @@ def _told(number: int, count: int, key: str, trial: Trial, found: Finding) -> st
     """The line of a finished run."""
     shown = ("elbo_nats", "rate_nats", "distortion_nats", "active_units")
     numbers = "  ".join(f"{name} {found.results[name]:.4g}" for name in shown if name in found.results)
-    return f"{number}/{count}  {key} = {trial.value}, seed {found.seed}  {numbers}"
+    failed = f"  FAILED: {found.failed}" if found.failed else ""
+    return f"{number}/{count}  {key} = {trial.value}, seed {found.seed}  {numbers}{failed}"

@@ -19,6 +19,12 @@ SHOWN = (
     "distortion_nats",
     "active_units",
     "codebook_perplexity",
+    "psnr_db",
+    "frechet_distance_raw",
+    "kernel_distance_raw",
+    "coverage_raw",
+    "mig",
+    "linear_probe_accuracy",
 )
 
 
@@ -35,11 +41,11 @@ def write_comparison(folder: Path, name: str, key: str, findings: Sequence[Findi
     Returns:
         The path of the page.
     """
-    drawn = _trade(key, findings)
+    values = list(dict.fromkeys(finding.value for finding in findings))
+    numbers = [number for number in SHOWN if any(number in finding.results for finding in findings)]
+    drawn = [*_trade(key, findings), *_curves(key, values, numbers, findings)]
     for figure in drawn:
         write_bytes(folder / figure.file, figure.png)
-    numbers = [number for number in SHOWN if any(number in finding.results for finding in findings)]
-    values = list(dict.fromkeys(finding.value for finding in findings))
     page = render(
         "sweep.html",
         {
@@ -47,9 +53,13 @@ def write_comparison(folder: Path, name: str, key: str, findings: Sequence[Findi
             "key": key,
             "done": len(findings),
             "planned": planned,
-            "sections": [Section("trade", "Distortion against rate", "", drawn)] if drawn else [],
+            "sections": [Section("trade", "Curves", "", drawn)] if drawn else [],
             "numbers": numbers,
-            "rows": [(value, [_cell(value, number, findings) for number in numbers]) for value in values],
+            "rows": [
+                (value, _failures(value, findings), [_cell(value, number, findings) for number in numbers])
+                for value in values
+            ],
+            "failures": [(finding.run, finding.failed) for finding in findings if finding.failed],
         },
     )
     write_text(folder / "sweep.html", page)
@@ -76,9 +86,35 @@ def _trade(key: str, findings: Sequence[Finding]) -> list[Drawn]:
     ]
 
 
+def _curves(key: str, values: list[str], numbers: list[str], findings: Sequence[Finding]) -> list[Drawn]:
+    """Each number by value, with its spread over seeds."""
+    if len(values) < 2 or not numbers:
+        return []
+    found = {number: [_of(value, number, findings) for value in values] for number in numbers}
+    return [
+        chart(
+            "numbers.png",
+            f"Numbers by {key}",
+            "Points are runs, collapsed ones too; lines go through their means.",
+            f"{len(numbers)} numbers by {key}.",
+            lambda narrow: figures.by_value(found, values, narrow),
+        )
+    ]
+
+
+def _of(value: str, number: str, findings: Sequence[Finding]) -> list[float]:
+    return [finding.results[number] for finding in findings if finding.value == value and number in finding.results]
+
+
+def _failures(value: str, findings: Sequence[Finding]) -> str:
+    """How many of how many runs failed."""
+    runs = [finding for finding in findings if finding.value == value]
+    return f"{sum(bool(finding.failed) for finding in runs)} of {len(runs)}"
+
+
 def _cell(value: str, number: str, findings: Sequence[Finding]) -> str:
     """The mean over seeds, and their standard deviation where there are several."""
-    found = [finding.results[number] for finding in findings if finding.value == value and number in finding.results]
+    found = _of(value, number, findings)
     if not found:
         return ""
     spread = f" ± {statistics.stdev(found):.2g}" if len(found) > 1 else ""

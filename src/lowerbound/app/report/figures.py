@@ -140,6 +140,26 @@ def trade(points: dict[str, list[tuple[float, float]]], narrow: bool = False) ->
     return figure
 
 
+def by_value(found: dict[str, list[list[float]]], values: list[str], narrow: bool = False) -> Figure:
+    """A panel for each number: its runs and their mean, by value of a setting."""
+    columns = 2 if narrow else 3
+    lines = math.ceil(len(found) / columns)
+    figure = _figure(narrow, (1.5 if narrow else 1.9) * lines)
+    axes = figure.subplots(lines, columns, squeeze=False).flatten()
+    for axis, (number, runs) in zip(axes, found.items(), strict=False):
+        for place, of_value in enumerate(runs):
+            axis.plot([place] * len(of_value), of_value, "o", color=INK, markersize=3, alpha=0.6)
+        there = [place for place, of_value in enumerate(runs) if of_value]
+        axis.plot(there, [float(np.mean(runs[place])) for place in there], color=ACCENT, linewidth=1)
+        axis.set_title(number, fontsize=8)
+        axis.set_xticks(range(len(values)), [value if len(value) < 9 else f"{value[:8]}…" for value in values])
+        _plain(axis)
+        axis.tick_params(labelsize=7)
+    for axis in axes[len(found) :]:
+        axis.set_visible(False)
+    return figure
+
+
 def _lines_of_equal_elbo(axis: Axes) -> None:
     """rate + distortion = -ELBO, within what is shown."""
     (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()
