@@ -170,6 +170,8 @@ def test_a_browser_shows_it_without_sideways_scrolling(reports: Path, tmp_path: 
 
 
 def test_the_rate_of_a_unit_decides_its_colour() -> None:
-    labels = figures.rates([0.5, 0.05, 0.001]).axes[0].get_legend_handles_labels()[1]
+    labels = figures.health({"z": {"rates": [0.5, 0.05, 0.001]}}, True).axes[0].get_legend_handles_labels()[1]
     assert labels == ["carries information (1)", "weak (1)", "dead (1)"]
-    assert torch.isfinite(torch.tensor(figures.moments([0.0], [1.0], True).axes[0].get_xlim())).all()
+    assert torch.isfinite(
+        torch.tensor(figures.health({"z": {"means": [0.0, 0.0], "variances": [1.0, 1.0]}}, True).axes[0].get_xlim())
+    ).all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from lowerbound.lab.evaluation.bounds import bound_results, bounds, convergence
 from lowerbound.lab.evaluation.case import KNOWN_ROWS, Case
 from lowerbound.lab.evaluation.disentanglement import disentanglement_results
 from lowerbound.lab.evaluation.features import make_extractor
-from lowerbound.lab.evaluation.latents import latent_results, points
+from lowerbound.lab.evaluation.latents import Group, latent_results, points
 from lowerbound.lab.evaluation.modes import mode_results, true_nll
 from lowerbound.lab.evaluation.probes import linear_probe, path_results, small_prior_gain
 from lowerbound.lab.evaluation.quality import FEWEST, quality_results, sample_holes
@@ -51,12 +51,14 @@ class Judgement:
         results: by name, with the unit in it.
         curves: series behind a number.
         refused: numbers that this model cannot have, and why.
+        latents: the results about each group of latents once more, by group.
     """
 
     protocol: dict[str, Any]
     results: dict[str, Result]
     curves: dict[str, list[dict[str, float | None]]]
     refused: dict[str, str]
+    latents: dict[str, dict[str, Result]] = field(default_factory=dict)
 
     def attempt(self, name: str, make: Callable[[], Found]) -> None:
         """Take what is found, or why `name` and what belongs to it cannot be had."""
@@ -136,15 +138,8 @@ def judge(
     judgement = Judgement(dict(protocol), {}, {}, {})
     _add_bounds(judgement, case, watch)
     judgement.attempt("simulated_annealed_lower_nats", lambda: _sandwich(case))
-    judgement.results.update(latent_results(case.groups))
     for name, group in case.groups.items():
-        suffix = f"_{name}" if len(case.groups) > 1 else ""
-        if group.draws.is_floating_point():
-            judgement.attempt(
-                f"mutual_information{suffix}_nats",
-                lambda: aggregate_results(group, suffix, settings.seed),  # noqa: B023
-            )
-            judgement.attempt(f"small_prior_gain{suffix}_nats", lambda: _small_prior(case, name, suffix))  # noqa: B023
+        _add_group(judgement, case, name, group)
     judgement.attempt("squared_error", lambda: reconstruction_results(*case.shown, model.data))
     first = case.first(INTERVAL_ROWS)
     judgement.attempt("interval_90_coverage", lambda: interval_results(model, first.raw, first.context, settings.seed))
@@ -186,9 +181,25 @@ def _sandwich(case: Case) -> dict[str, Result]:
     return sandwich_results(found, usual.elbo, usual.importance[settings.samples])
 
 
-def _small_prior(case: Case, name: str, suffix: str) -> dict[str, Result]:
-    found = small_prior_gain(case.known_groups[name], case.groups[name], case.settings.seed)
-    return {f"small_prior_gain{suffix}_nats": found}
+def _add_group(judgement: Judgement, case: Case, name: str, group: Group) -> None:
+    """Add what is found of one group of latents, with its name where there are several, and its own block."""
+    own = Judgement({}, latent_results({name: group}), {}, {})
+    if group.draws.is_floating_point():
+        seed = case.settings.seed
+        own.attempt("mutual_information_nats", lambda: aggregate_results(group, seed=seed))
+        own.attempt(
+            "small_prior_gain_nats",
+            lambda: {"small_prior_gain_nats": small_prior_gain(case.known_groups[name], group, seed)},
+        )
+    judgement.latents[name] = own.results
+    several = len(case.groups) > 1
+    judgement.results.update({_of(name, key) if several else key: found for key, found in own.results.items()})
+    judgement.refused.update({_of(name, key) if several else key: reason for key, reason in own.refused.items()})
+
+
+def _of(group: str, name: str) -> str:
+    """A result's name with the group in it, before the unit."""
+    return f"{name.removesuffix('_nats')}_{group}_nats" if name.endswith("_nats") else f"{name}_{group}"
 
 
 def _add_quality(judgement: Judgement, case: Case) -> None:
@@ -206,11 +217,13 @@ def _add_quality(judgement: Judgement, case: Case) -> None:
         judgement.refused["two_sample_accuracy"] = str(error)
         return
     judgement.protocol["generated"] = {"rows": len(made), "observe": "point"}
-    known = case.first(len(made), "train").raw
-    judgement.results["sample_hole_share"] = sample_holes(
-        *(each.flatten(1).float() for each in (known, case.shown[1], made))
-    )
+    judgement.attempt("sample_hole_share", lambda: {"sample_hole_share": _sample_holes(case, made)})
     compare_sets(judgement, settings, rows.raw, made, model.data, model)
+
+
+def _sample_holes(case: Case, made: Tensor) -> Result:
+    known = case.first(len(made), "train").raw
+    return sample_holes(*(rows.flatten(1).float() for rows in (known, case.shown[1], made)))
 
 
 def compare_sets(

@@ -50,32 +50,55 @@ def training(rows: list[Row], narrow: bool = False) -> Figure:
     return figure
 
 
-def rates(values: list[float], narrow: bool = False) -> Figure:
+def health(groups: dict[str, dict[str, list[float]]], standard: bool, narrow: bool = False) -> Figure:
+    """One picture of all groups of latents.
+
+    Args:
+        groups: of each group, "rates" per unit (nats), "means" and "variances" of the codes of all rows, or "shares" of
+            the codes of a codebook; those that there are.
+        standard: whether codes are meant to be standard normal.
+        narrow: for a phone.
+    """
+    panels = [(name, kind) for name, found in groups.items() for kind in ("rates", "means", "shares") if kind in found]
+    columns = 1 if narrow else max(1, min(2, max(sum(name == own for own, _ in panels) for name in groups)))
+    lines = math.ceil(len(panels) / columns)
+    figure = _figure(narrow, 2.7 * lines)
+    axes = figure.subplots(lines, columns, squeeze=False).flatten()
+    for axis, (name, kind) in zip(axes, panels, strict=False):
+        found = groups[name]
+        if kind == "rates":
+            _rates(axis, found["rates"], narrow)
+        elif kind == "means":
+            _moments(axis, found["means"], found["variances"], standard)
+        else:
+            _shares(axis, found["shares"])
+        if len(groups) > 1:
+            axis.set_xlabel(f"{axis.get_xlabel()} of {name}")
+        _legend(axis)
+        _plain(axis)
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    return figure
+
+
+def _rates(axis: Axes, values: list[float], narrow: bool) -> None:
     """Rate per unit as bars, largest first; weak and dead units in other colours."""
     order = np.argsort(values)[::-1]
     ordered = np.asarray(values)[order]
     kinds = (("carries information", INK), ("weak", ACCENT), ("dead", STONE))
     which = np.where(ordered < ZERO_RATE, 2, np.where(ordered < WEAK_RATE, 1, 0))
-    figure = _figure(narrow, 2.8)
-    axis = figure.subplots()
     for kind, (label, colour) in enumerate(kinds):
         chosen = np.flatnonzero(which == kind)
         if len(chosen):
             axis.bar(chosen, ordered[chosen], color=colour, label=f"{label} ({len(chosen)})")
-    few = len(order) <= (18 if narrow else 40)
+    few = len(order) <= 18
     axis.set_xticks(range(len(order)) if few else [], [str(unit) for unit in order] if few else [])
     axis.set_xlabel("unit, by rate")
     axis.set_ylabel("rate, nats")
-    _legend(axis)
-    _plain(axis)
-    axis.grid(visible=False, axis="x")
-    return figure
 
 
-def moments(means: list[float], variances: list[float], standard: bool, narrow: bool = False) -> Figure:
+def _moments(axis: Axes, means: list[float], variances: list[float], standard: bool) -> None:
     """Mean and standard deviation of the codes of all rows, unit by unit; beside a standard normal if asked."""
-    figure = _figure(narrow, 2.6)
-    axis = figure.subplots()
     units = np.arange(len(means))
     if standard:
         axis.axhspan(-1, 1, color=STONE, alpha=0.15, linewidth=0, label="standard normal, 0 ± 1")
@@ -87,9 +110,15 @@ def moments(means: list[float], variances: list[float], standard: bool, narrow: 
     axis.set_ylabel("mean ± deviation")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlim(-0.7, len(means) - 0.3)
-    _legend(axis)
-    _plain(axis)
-    return figure
+
+
+def _shares(axis: Axes, shares: list[float]) -> None:
+    """How often each code of a codebook is used, the most used first."""
+    ordered = np.sort(shares)[::-1]
+    axis.fill_between(range(len(ordered)), ordered, step="mid", color=INK, label=f"used: {int((ordered > 0).sum())}")
+    axis.axhline(1 / len(ordered), color=ACCENT, linewidth=1, label="all used evenly")
+    axis.set_xlabel("code, by use")
+    axis.set_ylabel("share of codes")
 
 
 def labelled(image: Image.Image, columns: list[str], lines: list[str], across: str, narrow: bool = False) -> Figure:

@@ -212,51 +212,50 @@ def _is_standard(run: Run) -> bool:
 
 
 def _health(judged: Judged, standard: bool) -> list[Drawn]:
-    """Rate per unit, and where the codes of all rows lie."""
-    drawn = []
-    results = judged.get("results", {})
-    for name, result in results.items():
-        if name.startswith("rate_per_unit") and len(result["value"]) > 1:
-            drawn.append(_rates(name, result["value"]))
-        if name.startswith("aggregate_mean_per_unit") and len(result["value"]) > 1:
-            variances = results[name.replace("mean", "variance")]["value"]
-            drawn.append(_moments(name, result["value"], variances, results, standard))
-    return drawn
+    """One picture of all groups of latents."""
+    groups = {name: _series(found) for name, found in judged.get("latents", {}).items()}
+    groups = {name: found for name, found in groups.items() if found}
+    if not groups:
+        return []
+    told = [_told(name if len(judged["latents"]) > 1 else "", found) for name, found in judged["latents"].items()]
+    return [
+        chart(
+            "latents.png",
+            "The code",
+            f"Below {figures.ZERO_RATE} nats a unit is dead, below {figures.WEAK_RATE} weak; a few long bars and many "
+            f"dead ones mean that fewer units would do. {' '.join(told)}",
+            f"Rates, and mean and deviation of the codes of all held-out rows, of {len(groups)} groups of latents.",
+            lambda narrow: figures.health(groups, standard, narrow),
+        )
+    ]
 
 
-def _rates(name: str, values: list[float]) -> Drawn:
-    return chart(
-        f"{name}.png",
-        f"Rate per unit{_of_group(name, 'rate_per_unit')}",
-        f"Mean over held-out rows. Below {figures.ZERO_RATE} nats a unit is dead, below {figures.WEAK_RATE} weak. A "
-        "few long bars and many dead ones mean that fewer units would do.",
-        f"Bars of the rates of {len(values)} units, largest first; the largest is {max(values):.3g} nats.",
-        lambda narrow: figures.rates(values, narrow),
-    )
-
-
-def _moments(name: str, means: list[float], variances: list[float], results: dict[str, Any], standard: bool) -> Drawn:
-    suffix = name.removeprefix("aggregate_mean_per_unit")
-    told = {
-        f"mutual_information{suffix}_nats": "the code says {:.2f} nats about the row (mutual information)",
-        f"aggregate_kl{suffix}_nats": "all codes together are {:.2f} nats from the prior",
-        f"total_correlation{suffix}_nats": "units share {:.2f} nats (total correlation)",
-        f"prior_hole_share{suffix}": "{:.1%} of prior draws fall in holes (1 % is expected)",
-        f"outside_prior_share{suffix}": "{:.1%} of codes lie outside the prior's 99 % region (1 % is expected)",
+def _series(found: dict[str, Any]) -> dict[str, list[float]]:
+    """What can be drawn of a group."""
+    names = {
+        "rates": "rate_per_unit_nats",
+        "means": "aggregate_mean_per_unit",
+        "variances": "aggregate_variance_per_unit",
+        "shares": "codebook_share_per_code",
     }
-    found = [words.format(results[key]["value"]) for key, words in told.items() if key in results]
-    return chart(
-        f"latents{suffix}.png",
-        f"Codes of all rows{_of_group(name, 'aggregate_mean_per_unit')}",
-        ("Each unit should fill the band of the prior. " if standard else "") + _sentence("; ".join(found)),
-        f"Mean and deviation of {len(means)} units over all held-out rows.",
-        lambda narrow: figures.moments(means, variances, standard, narrow),
-    )
+    given = {short: found[name]["value"] for short, name in names.items() if name in found}
+    return {short: values for short, values in given.items() if len(values) > 1}
 
 
-def _of_group(name: str, stem: str) -> str:
-    group = name.removeprefix(stem).removesuffix("_nats").strip("_")
-    return f", group {group}" if group else ""
+def _told(name: str, found: dict[str, Any]) -> str:
+    """What is said of a group."""
+    words = {
+        "mutual_information_nats": "the code says {:.2f} nats about the row (mutual information)",
+        "aggregate_kl_nats": "all codes together are {:.2f} nats from the prior",
+        "total_correlation_nats": "units share {:.2f} nats (total correlation)",
+        "prior_hole_share": "{:.1%} of prior draws fall in holes (1 % is expected)",
+        "outside_prior_share": "{:.1%} of codes lie outside the prior's 99 % region (1 % is expected)",
+        "prior_cells_reached": "codes reach {:.0%} of the prior's cells",
+        "codebook_usage": "{:.0%} of the codes are used",
+        "codebook_perplexity": "evenly as {:.0f} would be",
+    }
+    said = "; ".join(form.format(found[key]["value"]) for key, form in words.items() if key in found)
+    return f"{name}: {said}." if name and said else _sentence(said)
 
 
 def _sentence(text: str) -> str:

@@ -23,6 +23,7 @@ from lowerbound.noise import BatchNoise, Noise
 ACTIVE = 0.01  # Burda et al. 2016, section 5: a unit is active if Var_x(E_q[z|x]) is above this
 DEAD, WEAK = 0.01, 0.1  # nats: rates below which a unit carries nothing, or little
 OUTSIDE = 0.01  # probability of the prior beyond its region of highest density
+CELLS = 20  # of equal probability, in which the prior of each unit is cut
 PRIOR_DRAWS = 20_000  # to find that region where there is no formula
 
 
@@ -141,7 +142,22 @@ def _place(group: Group, suffix: str) -> dict[str, Result]:
         outside = _outside(group.draws.double(), group.prior())
     except NotSupportedError:
         return {}
-    return {f"outside_prior_share{suffix}": mean_result(outside.double(), "estimate")}
+    return {
+        f"outside_prior_share{suffix}": mean_result(outside.double(), "estimate"),
+        f"prior_cells_reached{suffix}": number(_reached(group), "estimate", len(group.draws)),
+    }
+
+
+def _reached(group: Group) -> float:
+    """Share of the prior's cells that codes reach, mean over units: of each unit, 20 cells of equal probability."""
+    p = group.prior()
+    z = group.draws.double().flatten(1)
+    drawn, _ = tree.draw(p, BatchNoise(0, 0, PRIOR_DRAWS, device=z.device))
+    drawn = drawn.double().reshape(-1, z.shape[1])
+    levels = torch.linspace(0, 1, CELLS + 1, dtype=torch.float64, device=z.device)[1:-1]
+    edges = torch.quantile(drawn[:PRIOR_DRAWS], levels, dim=0).T.contiguous()
+    cells = torch.searchsorted(edges, z.T.contiguous())
+    return float(torch.stack([(cells == cell).any(dim=1) for cell in range(CELLS)]).double().mean())
 
 
 def _outside(z: Tensor, p: Distribution) -> Tensor:
@@ -166,6 +182,7 @@ def _codebook(group: Group, suffix: str) -> dict[str, Result]:
         f"codebook_size{suffix}": number(float(size), "exact", len(codes)),
         f"codebook_usage{suffix}": number(float((share > 0).double().mean()), "estimate", len(codes)),
         f"codebook_perplexity{suffix}": number(float(entropy.exp()), "estimate", len(codes)),
+        f"codebook_share_per_code{suffix}": number(share, "estimate", len(codes)),
     }
 
 

@@ -121,7 +121,7 @@ def manifold(model: Family, side: int = 20, context: Context | None = None) -> T
         NotSupportedError: the model has no single group of two continuous latents.
         UsageError: no side.
     """
-    if [tuple(shape) for shape in model.latents.values()] != [(2,)]:
+    if model.values or [tuple(shape) for shape in model.latents.values()] != [(2,)]:
         shapes = ", ".join(f"`{name}` of shape {list(shape)}" for name, shape in model.latents.items())
         raise NotSupportedError(
             f"the picture of a plane needs one group of two latents, and this model has {shapes or 'none'}; "
