@@ -121,6 +121,7 @@ class Evaluation(_Record):
             minutes): log p(x) from both sides, and how loose the other bounds are. None: not done.
         features: what samples are compared with data by: "raw" values; "own", the codes of the judged model; a file
             .onnx; or the folder of a run, for the codes of its model.
+        perceptual: file of weights of the perceptual distance LPIPS (safetensors). None: it is not measured.
         seed: of all draws.
     """
 
@@ -131,6 +132,7 @@ class Evaluation(_Record):
     generated: int = Field(default=1000, gt=0)
     annealing: int | None = Field(default=None, gt=0)
     features: list[str] = Field(default_factory=lambda: ["raw"])
+    perceptual: str | None = None
     seed: int = 0
 
 

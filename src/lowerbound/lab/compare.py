@@ -14,12 +14,17 @@ from lowerbound.lab.run import Run
 
 # What must be equal before any number is compared, and what only the numbers that begin so stand on.
 SHARED = ("data", "split", "examples", "preparation")
-OWN_PROTOCOL = {"nll": ("samples",), "bits_per_dim": ("samples",), "simulated": ("annealing", "samples")}
+OWN_PROTOCOL = {
+    "nll": ("samples",),
+    "bits_per_dim": ("samples",),
+    "simulated": ("annealing", "samples"),
+    "lpips": ("perceptual",),
+}
 LARGER = ("elbo", "psnr", "ssim", "ms_ssim", "precision", "recall", "coverage", "token_accuracy", "mig",
           "sap", "dci", "modularity", "explicitness", "factor_vae", "beta_vae", "linear_probe_accuracy",
           "two_sample_p_value", "mutual_information")  # fmt: skip
-SMALLER = ("nll", "bits_per_dim", "squared_error", "frechet", "kernel", "flicker", "aggregate_kl", "prior_hole",
-           "small_prior_gain", "edit_round_trip", "two_sample_accuracy")  # fmt: skip
+SMALLER = ("nll", "bits_per_dim", "squared_error", "lpips", "frechet", "kernel", "flicker", "aggregate_kl",
+           "prior_hole", "sample_hole", "small_prior_gain", "edit_round_trip", "two_sample_accuracy")  # fmt: skip
 SAMPLES = ("frechet", "kernel", "precision", "recall", "density", "coverage", "two_sample")
 
 Better = Literal["larger", "smaller", ""]

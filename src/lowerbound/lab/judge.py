@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lowerbound.errors import NotABoundError, NotSupportedError
-from lowerbound.files import write_json
+from lowerbound.files import sha256, write_json
 from lowerbound.lab.data.load import load_data
 from lowerbound.lab.data.rows import Dataset, Mixture
 from lowerbound.lab.device import find_device
@@ -24,6 +24,7 @@ from lowerbound.lab.evaluation.disentanglement import disentanglement_results
 from lowerbound.lab.evaluation.features import make_extractor
 from lowerbound.lab.evaluation.latents import Group, latent_results, points
 from lowerbound.lab.evaluation.modes import mode_results, true_nll
+from lowerbound.lab.evaluation.perceptual import perceptual_results
 from lowerbound.lab.evaluation.probes import linear_probe, path_results, small_prior_gain
 from lowerbound.lab.evaluation.quality import FEWEST, quality_results, sample_holes
 from lowerbound.lab.evaluation.reconstruction import INTERVAL_ROWS, interval_results, reconstruction_results
@@ -141,6 +142,10 @@ def judge(
     for name, group in case.groups.items():
         _add_group(judgement, case, name, group)
     judgement.attempt("squared_error", lambda: reconstruction_results(*case.shown, model.data))
+    if settings.perceptual is not None:
+        weights = Path(settings.perceptual)
+        judgement.attempt("lpips", lambda: perceptual_results(weights, *case.shown, model.data))
+        judgement.protocol["perceptual"] = sha256(weights)
     first = case.first(INTERVAL_ROWS)
     judgement.attempt("interval_90_coverage", lambda: interval_results(model, first.raw, first.context, settings.seed))
     _add_quality(judgement, case)

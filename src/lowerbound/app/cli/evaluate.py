@@ -43,6 +43,9 @@ def evaluate(
         list[str] | None,
         typer.Option(help="What samples are compared by: raw, own, a file .onnx or a run; repeat for several."),
     ] = None,
+    perceptual: Annotated[
+        str | None, typer.Option(help="Weights of the perceptual distance LPIPS, .safetensors.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of all draws.")] = None,
     out: Annotated[Path | None, typer.Option(help="With --data: where to write the result, .json.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where data lie (default: $LOWERBOUND_DATA).")] = None,
@@ -51,7 +54,7 @@ def evaluate(
 ) -> None:
     """Judge a run on held-out data and write its evaluation.json; or anything that makes pictures, with --data."""
     chosen: dict[str, object] = {"samples": samples, "split": split, "examples": examples, "batch_size": batch_size}
-    chosen |= {"annealing": annealing, "features": features or None, "seed": seed}
+    chosen |= {"annealing": annealing, "features": features or None, "perceptual": perceptual, "seed": seed}
     given = {name: value for name, value in chosen.items() if value is not None}
     run = lowerbound.Run(target) if (target / "recipe.json").exists() or data is None else None
     if data is None and (out is not None or size is not None):
