@@ -59,11 +59,10 @@ def frechet_distance(real: Tensor, made: Tensor) -> Result:
         )
     shift = real.mean(dim=0).double()
     whole = [_moments(features, shift) for features in (real, made)]
-    parts = [
-        [_moments(part, shift) for part in features.tensor_split(GROUPS)] if count >= GROUPS else []
-        for features in (real, made)
-    ]
-    left_out = [_frechet(_less(whole[0], one), _less(whole[1], other)) for one, other in zip(*parts, strict=True)]
+    left_out = []
+    # A group's moments are made when they are needed: all of them at once would need more memory than the features.
+    for one, other in zip(real.tensor_split(GROUPS), made.tensor_split(GROUPS), strict=True):
+        left_out.append(_frechet(_less(whole[0], _moments(one, shift)), _less(whole[1], _moments(other, shift))))
     return Result(_frechet(*whole), "estimate", count, jackknife(left_out))
 
 
@@ -87,11 +86,11 @@ def neighbourhoods(real: Tensor, made: Tensor) -> dict[str, Result]:
     neighbourhood holds a made one.
     """
     _equal(real, made)
-    real, made = real - real.mean(dim=0), made - real.mean(dim=0)  # for the precision of distances
-    of_real, of_made = _radii(real), _radii(made)
+    centre = real.mean(dim=0)  # distances are more precise about it
+    of_real, of_made = _radii(real, centre), _radii(made, centre)
     inside, covered, recalled = [], torch.zeros(len(real), dtype=torch.bool), torch.zeros(len(real), dtype=torch.bool)
     for part, radius in zip(made.split(_rows(real)), of_made.split(_rows(real)), strict=True):
-        distances = torch.cdist(part, real)
+        distances = _distances(part, real, centre)
         within = distances <= of_real
         inside.append(within.sum(dim=1))
         covered |= within.any(dim=0)
@@ -139,7 +138,7 @@ def sample_holes(known: Tensor, made: Tensor, samples: Tensor) -> Result:
     """
     centre = known.mean(dim=0)
     near, far = (
-        torch.cat([torch.cdist(part - centre, known - centre).min(dim=1).values for part in rows.split(_rows(known))])
+        torch.cat([_distances(part, known, centre).min(dim=1).values for part in rows.split(_rows(known))])
         for rows in (made, samples)
     )
     return mean_result((far > torch.quantile(near, REACHED)).double(), "estimate")
@@ -186,10 +185,16 @@ def _discrepancy(real: Tensor, made: Tensor) -> float:
     return float(among(real) + among(made) - 2 * kernel(real, made).mean())
 
 
-def _radii(features: Tensor) -> Tensor:
+def _radii(features: Tensor, centre: Tensor) -> Tensor:
     """The distance of each row to its fifth nearest neighbour, (N,)."""
     parts = features.split(_rows(features))
-    return torch.cat([torch.cdist(part, features).kthvalue(NEIGHBOURS + 1, dim=1).values for part in parts])
+    return torch.cat([_distances(part, features, centre).kthvalue(NEIGHBOURS + 1, dim=1).values for part in parts])
+
+
+def _distances(part: Tensor, others: Tensor, centre: Tensor) -> Tensor:
+    """Of each row of a part to each of the others, which are not copied as a whole."""
+    moved = part - centre
+    return torch.cat([torch.cdist(moved, block - centre) for block in others.split(BLOCK)], dim=1)
 
 
 def _rows(others: Tensor) -> int:
