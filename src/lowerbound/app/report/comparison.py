@@ -5,12 +5,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from string import ascii_uppercase
 
 from lowerbound.app.report import figures
 from lowerbound.app.report.page import Drawn, Section, chart, render
 from lowerbound.files import write_bytes, write_text
 from lowerbound.lab.sweep import Finding
 
+LONG = 12  # letters of a value that fit into a chart
 SHOWN = (
     "elbo_nats",
     "nll_nats",
@@ -43,7 +45,8 @@ def write_comparison(folder: Path, name: str, key: str, findings: Sequence[Findi
     """
     values = list(dict.fromkeys(finding.value for finding in findings))
     numbers = [number for number in SHOWN if any(number in finding.results for finding in findings)]
-    drawn = [*_trade(key, findings), *_curves(key, values, numbers, findings)]
+    labels = _labels(values)
+    drawn = [*_trade(key, findings, labels), *_curves(key, labels, numbers, findings)]
     for figure in drawn:
         write_bytes(folder / figure.file, figure.png)
     page = render(
@@ -56,7 +59,11 @@ def write_comparison(folder: Path, name: str, key: str, findings: Sequence[Findi
             "sections": [Section("trade", "Curves", "", drawn)] if drawn else [],
             "numbers": numbers,
             "rows": [
-                (value, _failures(value, findings), [_cell(value, number, findings) for number in numbers])
+                (
+                    _named(value, labels),
+                    _failures(value, findings),
+                    [_cell(value, number, findings) for number in numbers],
+                )
                 for value in values
             ],
             "failures": [(finding.run, finding.failed) for finding in findings if finding.failed],
@@ -66,12 +73,22 @@ def write_comparison(folder: Path, name: str, key: str, findings: Sequence[Findi
     return folder / "sweep.html"
 
 
-def _trade(key: str, findings: Sequence[Finding]) -> list[Drawn]:
+def _labels(values: list[str]) -> dict[str, str]:
+    """What charts call each value: itself, or a letter where some are long."""
+    letters = len(values) <= len(ascii_uppercase) and max(map(len, values)) > LONG
+    return dict(zip(values, ascii_uppercase if letters else values, strict=False))
+
+
+def _named(value: str, labels: dict[str, str]) -> str:
+    return value if labels[value] == value else f"{labels[value]}: {value}"
+
+
+def _trade(key: str, findings: Sequence[Finding], labels: dict[str, str]) -> list[Drawn]:
     points: dict[str, list[tuple[float, float]]] = {}
     for finding in findings:
         if {"rate_nats", "distortion_nats"} <= finding.results.keys():
             place = (finding.results["rate_nats"], finding.results["distortion_nats"])
-            points.setdefault(finding.value, []).append(place)
+            points.setdefault(labels[finding.value], []).append(place)
     if not points:
         return []
     return [
@@ -86,18 +103,18 @@ def _trade(key: str, findings: Sequence[Finding]) -> list[Drawn]:
     ]
 
 
-def _curves(key: str, values: list[str], numbers: list[str], findings: Sequence[Finding]) -> list[Drawn]:
+def _curves(key: str, labels: dict[str, str], numbers: list[str], findings: Sequence[Finding]) -> list[Drawn]:
     """Each number by value, with its spread over seeds."""
-    if len(values) < 2 or not numbers:
+    if len(labels) < 2 or not numbers:
         return []
-    found = {number: [_of(value, number, findings) for value in values] for number in numbers}
+    found = {number: [_of(value, number, findings) for value in labels] for number in numbers}
     return [
         chart(
             "numbers.png",
             f"Numbers by {key}",
             "Points are runs, collapsed ones too; lines go through their means.",
             f"{len(numbers)} numbers by {key}.",
-            lambda narrow: figures.by_value(found, values, narrow),
+            lambda narrow: figures.by_value(found, list(labels.values()), narrow),
         )
     ]
 
