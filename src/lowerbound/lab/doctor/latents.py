@@ -17,7 +17,7 @@ from lowerbound.noise import BatchNoise
 SILENT = 0.1  # nats: a group that says less about its row than this says nothing
 LINEAR_SHARE = 0.6  # of what principal components explain, below which a code says too little
 WASTE, WASTE_SHARE = 3.0, 0.25  # nats, and share of the rate, that the aggregate may be from the prior
-HOLES = 0.5  # share of decoded prior samples in holes; 0.01 is ideal, and 0.1-0.3 usual
+HOLES = 0.6  # share of decoded prior samples in holes; 0.01 is ideal, and 0.2-0.45 usual
 DRIFT = 1.0  # distance of a unit's mean from the prior's, in deviations of the prior
 PRIOR_DRAWS = 2000  # to find its mean and deviation
 USED = 0.5  # share of the codes that rows could use
@@ -138,7 +138,7 @@ def prior_holes(patient: Patient) -> Diagnosis | None:
     return Diagnosis(
         "prior holes",
         f"{share:.0%} of decoded prior samples are farther from all training rows than 99 % of reconstructions are. "
-        f"1 % is ideal, 10 to 30 % usual, and below {HOLES:.0%} healthy.",
+        f"1 % is ideal, 20 to 45 % usual, and below {HOLES:.0%} healthy.",
         [
             "the rate weighs too little, so that codes do not fill the prior",
             "the prior has a simpler shape than the codes (clusters)",
