@@ -18,7 +18,7 @@ from lowerbound.app.cli.main import app
 from lowerbound.kinds import Part, settings_of
 from lowerbound.lab.data.load import DATA, DATA_PARTS
 from lowerbound.model.build import FAMILIES, OBJECTIVES, PARTS
-from lowerbound.recipe import Evaluation, Recipe, Training, read_recipe, shipped
+from lowerbound.recipe import Evaluation, Guard, Recipe, Training, read_recipe, shipped
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "lowerbound"
@@ -79,7 +79,12 @@ def _commands() -> Iterator[str]:
 
 
 def _records() -> Iterator[str]:
-    records: dict[str, type[BaseModel]] = {"": Recipe, "training.": Training, "evaluation.": Evaluation}
+    records: dict[str, type[BaseModel]] = {
+        "": Recipe,
+        "training.": Training,
+        "training.guard.": Guard,
+        "evaluation.": Evaluation,
+    }
     for prefix, record in records.items():
         told = _told(record)
         rows = []

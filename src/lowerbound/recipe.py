@@ -32,6 +32,36 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+class Guard(_Record):
+    """What looks out for a posterior collapse while a model trains.
+
+    Attributes:
+        policy: what an alarm does: warn; stop with a checkpoint; cure, which goes back to before the onset and goes on
+            with a relieved rate; off, where nobody looks.
+        window: steps that a sign must last before there is an alarm; also the steps between looks at held-out rows.
+        dead: mean rate per unit below which a step counts as collapsed, nats.
+        information: mutual information of rows and codes below which codes say nothing, nats.
+        change: change of decoded values along a unit below which the decoder ignores it, as a share of the difference
+            between two rows.
+        rows: held-out rows to look at.
+        cures: how often an alarm is answered by a cure; the next one stops.
+        floor: nats per unit at which a relieved rate weighs in full.
+        relief_steps: over which the floor of a cure falls to 0; the last cure keeps half of it for good.
+        stages: checkpoints from before an onset that are retained to go back to, besides the one of step 0.
+    """
+
+    policy: Literal["off", "warn", "stop", "cure"] = "warn"
+    window: int = Field(default=100, gt=0)
+    dead: float = Field(default=0.01, gt=0)
+    information: float = Field(default=0.05, gt=0)
+    change: float = Field(default=0.02, gt=0)
+    rows: int = Field(default=128, gt=1)
+    cures: int = Field(default=2, gt=0)
+    floor: float = Field(default=1.0, gt=0)
+    relief_steps: int = Field(default=1000, gt=0)
+    stages: int = Field(default=4, gt=0)
+
+
 class Training(_Record):
     """How a model is trained.
 
@@ -63,6 +93,7 @@ class Training(_Record):
         checkpoints: how many of them are retained.
         film: frames of the film of training: samples and reconstructions after steps that are evenly spaced in their
             logarithm; 0: none.
+        guard: what looks out for a posterior collapse.
     """
 
     steps: int | None = Field(default=None, gt=0)
@@ -93,6 +124,7 @@ class Training(_Record):
     checkpoint_every: int = Field(default=500, gt=0)
     checkpoints: int = Field(default=2, gt=0)
     film: int = Field(default=8, ge=0, le=100)
+    guard: Guard = Guard()
 
     @model_validator(mode="after")
     def _one_length(self) -> Training:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise TamperedError(f"{path} is damaged or no safetensors file ({error}).") from None
 
 
-def save(folder: Path, step: int, tensors: Mapping[str, Tensors], numbers: Mapping[str, Any], keep: int) -> None:
-    """Write the checkpoint of a step into `folder`, then drop all but the newest `keep`.
+def save(
+    folder: Path,
+    step: int,
+    tensors: Mapping[str, Tensors],
+    numbers: Mapping[str, Any],
+    keep: int,
+    spare: Collection[int] = (),
+) -> None:
+    """Write the checkpoint of a step into `folder`, then drop all but the newest `keep` and those to spare.
 
     Args:
         folder: where checkpoints live, each in a folder of its own.
@@ -50,8 +57,9 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensors], numbers: Mappi
         tensors: by file and name.
         numbers: anything that JSON can say.
         keep: how many checkpoints to retain.
+        spare: steps whose checkpoints are retained besides.
     """
-    final = folder / f"step-{step:09d}"
+    final = of_step(folder, step)
     if not final.exists():
         with replacing_folder(final) as draft:
             for name, content in tensors.items():
@@ -59,18 +67,32 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensors], numbers: Mappi
             hashes = {file.name: sha256(file) for file in sorted(draft.iterdir())}
             state = {"step": step, "files": hashes, **numbers}
             write_json(draft / "state.json", {**state, "hash": _hash(state)})
+    spared = {of_step(folder, step) for step in spare}
     for old in _folders(folder)[keep:]:
-        shutil.rmtree(old)
+        if old not in spared:
+            shutil.rmtree(old)
+
+
+def of_step(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step lives."""
+    return folder / f"step-{step:09d}"
+
+
+def drop_from(folder: Path, step: int) -> None:
+    """Remove the checkpoints of a step and of all later ones, the newest first."""
+    for path in _folders(folder):
+        if path >= of_step(folder, step):
+            shutil.rmtree(path)
 
 
 def newest(folder: Path) -> Path | None:
     """The newest checkpoint whose files are all there with the content that was written; None if there is none."""
-    return next((path for path in _folders(folder) if _whole(path)), None)
+    return next((path for path in _folders(folder) if is_whole(path)), None)
 
 
 def clear(folder: Path) -> None:
     """Remove drafts that a crash left, and damaged checkpoints: they would be counted instead of whole ones."""
-    for path in [*folder.glob(".step-*"), *(path for path in _folders(folder) if not _whole(path))]:
+    for path in [*folder.glob(".step-*"), *(path for path in _folders(folder) if not is_whole(path))]:
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -121,7 +143,8 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(found, reverse=True)
 
 
-def _whole(path: Path) -> bool:
+def is_whole(path: Path) -> bool:
+    """Whether the files of a checkpoint are all there with the content that was written."""
     try:
         state: dict[str, Any] = read_json(path / "state.json")
         found = state.pop("hash")

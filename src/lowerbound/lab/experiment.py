@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -13,11 +14,13 @@ import torch
 from lowerbound.errors import RunError, TrainingFailedError
 from lowerbound.files import write_json
 from lowerbound.lab import checkpoint
+from lowerbound.lab.cure import cure, relievable
 from lowerbound.lab.data.checked import checked_data
 from lowerbound.lab.data.load import load_data
 from lowerbound.lab.data.rows import Dataset
 from lowerbound.lab.data.validate import Check
 from lowerbound.lab.device import find_device
+from lowerbound.lab.guard import CollapseError, CollapseGuard, guarded
 from lowerbound.lab.recorder import Progress, Recorder, best_weights
 from lowerbound.lab.run import Run, environment
 from lowerbound.lab.training.audit import Memory, Range, audit
@@ -92,8 +95,9 @@ def train(
         processes.barrier()
         if run.finished:
             return run
+        guard = guarded(recipe.training.guard, loop, dataset.validation)
         _go_on(run, loop)
-        finished = _train_and_record(run, loop, dataset, watch, stop)
+        finished = _train_and_record(run, loop, dataset, guard, watch, stop)
         weights = loop.final_weights()
         if finished and processes.leads:
             run.finish(best_weights(run) or weights, loop.step)
@@ -113,7 +117,8 @@ def make_loop(
     if model is None and built.preparation.learns:
         spread = torch.linspace(0, len(dataset.train) - 1, min(len(dataset.train), 10_000)).long()
         built.preparation.fit(dataset.train.take(spread).raw)
-    objective = build_objective(recipe.objective, built, recipe.seed)
+    units = sum(math.prod(shape) for shape in built.latents.values())
+    objective = relievable(build_objective(recipe.objective, built, recipe.seed), units, recipe.training.guard)
     place = device or torch.device("cpu")
     return Loop(built, objective, dataset.train, recipe.training, recipe.seed, place, processes or Processes())
 
@@ -176,21 +181,31 @@ def _go_on(run: Run, loop: Loop) -> None:
 
 
 def _train_and_record(
-    run: Run, loop: Loop, dataset: Dataset, watch: Callable[[Progress], None] | None, stop: Callable[[], bool] | None
+    run: Run,
+    loop: Loop,
+    dataset: Dataset,
+    guard: CollapseGuard,
+    watch: Callable[[Progress], None] | None,
+    stop: Callable[[], bool] | None,
 ) -> bool:
-    """Run the loop with its records; after the first failure go back and try once more, gently.
+    """Run the loop with its records; after the first failure go back and try once more, gently; cure a collapse.
 
     Returns:
         Whether training finished.
     """
+    cured = False
     while True:
-        recorder = Recorder(run, loop, dataset.validation, watch, stop)
+        guard.check()
+        recorder = Recorder(run, loop, dataset.validation, guard, watch, stop)
         try:
-            if loop.step == 0:
-                recorder.checkpoint(0)
+            if loop.step == 0 or cured:
+                recorder.checkpoint(loop.step)
             return recorder.ended_early or loop.run(recorder.after_step) or recorder.ended_early
         except NonFiniteError as error:
             _go_back(run, loop, error)
+        except CollapseError as error:
+            cure(run, loop, guard, error.alarm)
+            cured = True
         finally:
             recorder.close()
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from lowerbound.lab import checkpoint
 from lowerbound.lab.data.rows import Rows
 from lowerbound.lab.film import film_steps, has_picture, take_frame, write_frame
+from lowerbound.lab.guard import CollapseGuard
 from lowerbound.lab.run import Run, environment
 from lowerbound.lab.training.journal import Journal
 from lowerbound.lab.training.loop import Loop, Parts
@@ -47,6 +48,7 @@ class Recorder:
         run: where to write.
         loop: what is trained.
         validation: rows to judge on.
+        guard: against posterior collapse.
         watch: told about progress whenever the journal gets a row.
         stop: asked after each step.
     """
@@ -56,10 +58,12 @@ class Recorder:
         run: Run,
         loop: Loop,
         validation: Rows,
+        guard: CollapseGuard,
         watch: Callable[[Progress], None] | None,
         stop: Callable[[], bool] | None,
     ) -> None:
         self.run, self.loop, self.validation, self.watch, self.stop = run, loop, validation, watch, stop
+        self.guard = guard
         self.training, self.leads = loop.training, loop.processes.leads
         self.ended_early = self._impatient()
         if self.leads:
@@ -75,19 +79,24 @@ class Recorder:
             self._film()
         if self._every(self.training.validate_every, step):
             parts = {**parts, "validation_elbo_nats": self._validate()}
+        seen = self.guard.after_step(step, parts)
         stopping = (self.stop is not None and self.stop()) or self.ended_early
-        if self._every(self.training.journal_every, step) or step == 1 or "validation_elbo_nats" in parts:
-            self._write_row(step, parts)
-        if self._every(self.training.checkpoint_every, step) or stopping:
+        if self._every(self.training.journal_every, step) or step == 1 or "validation_elbo_nats" in parts or seen:
+            self._write_row(step, parts, seen)
+        self.guard.act()
+        if self._every(self.training.checkpoint_every, step) or stopping or self.guard.failed:
             self.checkpoint(step)
+        self.guard.check()
         return stopping
 
     def checkpoint(self, step: int) -> None:
         """Write a checkpoint, if this process does."""
+        self.guard.note_stage(step)
         tensors, numbers = self.loop.state()
         if self.leads:
             numbers["environment"] = environment()
-            checkpoint.save(self.run.checkpoints, step, tensors, numbers, self.training.checkpoints)
+            stages = [stage.step for stage in self.guard.stages]
+            checkpoint.save(self.run.checkpoints, step, tensors, numbers, self.training.checkpoints, stages)
 
     def close(self) -> None:
         """Nothing more to write."""
@@ -97,14 +106,14 @@ class Recorder:
     def _every(self, interval: int | None, step: int) -> bool:
         return interval is not None and (step % interval == 0 or step == self.loop.steps)
 
-    def _write_row(self, step: int, parts: Parts) -> None:
+    def _write_row(self, step: int, parts: Parts, seen: dict[str, float]) -> None:
         if self.journal is None:
             return
         now = time.perf_counter()
         rows = (step - self._last_step) * self.loop.turns * self.loop.batch_size
         speed = rows / max(now - self._last_time, 1e-9)
         self._last_time, self._last_step = now, step
-        numbers = {name: float(value) for name, value in parts.items()}
+        numbers = {name: float(value) for name, value in parts.items()} | seen
         times = {"rows_per_second": round(speed), "seconds": round(now - self._started, 3)}
         self.journal.write({"step": step, **numbers, **times})
         if self.watch is not None:

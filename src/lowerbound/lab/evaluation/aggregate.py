@@ -63,6 +63,19 @@ def aggregate_results(group: Group, suffix: str = "", seed: int = 0) -> dict[str
     return results
 
 
+@torch.no_grad()
+def mutual_information(group: Group) -> float:
+    """I(x; z) as `aggregate_results` has it, nats, of all rows of a group; never above the logarithm of their number.
+
+    Raises:
+        NotSupportedError: codes without a density.
+    """
+    if not group.draws.is_floating_point() or not tree.has_density(group.posteriors[0]):
+        raise NotSupportedError("the codes have no density, so there is no mutual information by densities.")
+    pairs, _ = _pairs(group.posterior(), group.draws.double(), margins=False)
+    return float((pairs.diagonal() - _mixture(pairs)).mean())
+
+
 def _in_holes(held_out: Tensor, prior: Tensor) -> Tensor:
     """Which draws of the prior lie in a hole, (N,): both are compared with N - 1 posteriors, so the same is expected.
 

@@ -15,7 +15,7 @@ from lowerbound.errors import NotSupportedError
 from lowerbound.lab.evaluation.result import Result, mean_result, number
 from lowerbound.model.distributions import tree
 from lowerbound.model.distributions.codes import Codes
-from lowerbound.model.evidence import Latent
+from lowerbound.model.evidence import Evidence, Latent
 from lowerbound.model.families.family import Family
 from lowerbound.model.spec import Context
 from lowerbound.noise import BatchNoise, Noise
@@ -85,18 +85,22 @@ def collect(model: Family, batches: Iterable[tuple[Tensor, Context | None, Noise
     """The groups of latents of prepared rows, with one draw per row; not those that a family sums over (classes)."""
     groups: dict[str, Group] = {}
     for x, context, noise in batches:
-        evidence = model.evidence(x, context, noise.child("latents"))
-        for name, latent in evidence.latents.items():
-            if len(latent.z) != 1:
-                continue
-            group = groups.setdefault(name, Group())
-            group.posteriors.append(_of_rows(latent.q))
-            group.priors.append(_of_rows(latent.p))
-            group.z.append(latent.z[0])
-            group.log_p.append(latent.log_p[0].double())
-            if (rate := _rate_per_unit(latent)) is not None:
-                group.rates.append(rate)
+        add(groups, model.evidence(x, context, noise.child("latents")))
     return groups
+
+
+def add(groups: dict[str, Group], evidence: Evidence) -> None:
+    """Add what the evidence of some rows says of latents, as `collect` does."""
+    for name, latent in evidence.latents.items():
+        if len(latent.z) != 1:
+            continue
+        group = groups.setdefault(name, Group())
+        group.posteriors.append(_of_rows(latent.q))
+        group.priors.append(_of_rows(latent.p))
+        group.z.append(latent.z[0])
+        group.log_p.append(latent.log_p[0].double())
+        if (rate := _rate_per_unit(latent)) is not None:
+            group.rates.append(rate)
 
 
 def points(groups: dict[str, Group]) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +67,16 @@ class Gentleness:
         return 0.1 if step < self.until else 1.0
 
 
+class Keeper(Protocol):
+    """What stands beside the loop, is no part of a step, and has numbers that go with its state."""
+
+    def state(self) -> dict[str, Any]:
+        """What to save."""
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from what was saved."""
+
+
 @dataclass(frozen=True)
 class Total:
     """Sums over the micro-batches and processes of one turn: means to record, and statistics to absorb."""
@@ -87,6 +97,9 @@ class Loop:
         seed: the run's.
         device: where to train.
         processes: who trains.
+
+    Attributes:
+        beside: whose numbers are saved and loaded with the loop's, by name.
     """
 
     def __init__(
@@ -122,6 +135,7 @@ class Loop:
         self.spikes = {player.role: SpikeGuard(training.spike) for player in objective.players}
         self.augment = augmentations(training.augment, model.data.event)
         self.gentleness, self.standing = Gentleness(), Standing()
+        self.beside: dict[str, Keeper] = {}
         for module in model.modules():
             if isinstance(module, Network):
                 _prepare_network(module, training)
@@ -195,6 +209,7 @@ class Loop:
             "spikes": {role: guard.state() for role, guard in self.spikes.items()},
             "gentleness": asdict(self.gentleness),
             "standing": asdict(self.standing),
+            **{name: keeper.state() for name, keeper in self.beside.items()},
         }
         return tensors, numbers
 
@@ -216,6 +231,9 @@ class Loop:
             guard.load(numbers["spikes"][role])
         self.gentleness = Gentleness(**numbers["gentleness"])
         self.standing = Standing(**numbers["standing"])
+        for name, keeper in self.beside.items():
+            if name in numbers:
+                keeper.load(numbers[name])
         self.step = numbers["step"]
 
     def schedule(self, step: int) -> Iterator[tuple[int, Player]]:
