@@ -35,6 +35,7 @@ class Run:
         journal.jsonl         one row per recorded step
         film/                 what the model made after a few steps
         checkpoint/           what training goes on from
+        collapse/             what cures of a posterior collapse left behind, if there were any
         quarantine.json       the rows that were left out, if any were
         evaluation.json       what it was found to be worth
         figures/ report.html  for people
