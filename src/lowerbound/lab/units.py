@@ -108,8 +108,8 @@ def _parts(model: Family) -> tuple[VAE, nn.Linear, nn.Linear]:
     """A model, the layer its codes come from and the one they go into."""
     if isinstance(model, VAE) and len(model.latents["z"]) == 1:
         encoder, decoder = model.encoder, model.decoder
-        fits = isinstance(encoder, MLP) and isinstance(decoder, MLP) and not list(model.prior.parameters())
-        if fits and model.posterior.features_shape == (2 * model.latents["z"][0],):
+        gaussian = model.posterior.features_shape == (2 * model.latents["z"][0],) and not list(model.prior.parameters())
+        if gaussian and isinstance(encoder, MLP) and isinstance(decoder, MLP):
             out, into = encoder.layers[-1], decoder.layers[0]
             if isinstance(out, nn.Linear) and isinstance(into, nn.Linear):
                 return model, out, into
