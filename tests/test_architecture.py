@@ -8,7 +8,7 @@ from pathlib import Path
 import lowerbound
 
 ROOT = Path(lowerbound.__file__).parent
-GROUND = {"errors", "files", "kinds", "noise", "recipe"}
+GROUND = {"errors", "extras", "files", "kinds", "noise", "recipe"}
 STOREYS = ["model", "lab", "service", "app"]
 MODEL = ["spec", "networks", "distributions", "conditionals", "evidence", "families", "objectives", "build", "summary"]
 # What may import what inside `model`, lowest first; a distribution may hold a network, but not import one.
