@@ -26,6 +26,8 @@ from lowerbound.model.objectives import (
     divergences,
     elbo,
     importance,
+    matching,
+    moments,
     objective,
     rates,
     reconstruction,
@@ -43,8 +45,17 @@ FAMILIES: Kinds = {
 OBJECTIVES: Kinds = {
     "elbo": elbo.ELBO,
     "importance": importance.Importance,
+    "combination-importance": importance.CombinationImportance,
+    "multiple-importance": importance.MultipleImportance,
+    "partial-importance": importance.PartialImportance,
     "doubly-reparameterised": importance.DoublyReparameterised,
     "total-correlation": divergences.TotalCorrelation,
+    "factor-vae": adversarial.FactorVAE,
+    "dip-i": moments.DIPI,
+    "dip-ii": moments.DIPII,
+    "info-vae": matching.InfoVAE,
+    "wasserstein-mmd": matching.WassersteinMMD,
+    "sliced-wasserstein": matching.SlicedWasserstein,
     "reconstruction": reconstruction.Reconstruction,
     "adversarial-prior": adversarial.AdversarialPrior,
     "vae-gan": adversarial.VAEGAN,
@@ -125,5 +136,10 @@ def build_objective(table: Mapping[str, Any], model: Family, seed: int) -> objec
     make, settings = resolve(table, OBJECTIVES, "objective", PARTS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        result: objective.Objective = make(Settings(model.data, model.latents), **settings)
+        result: objective.Objective = make(Settings(model.data, model.latents, _roles(model)), **settings)
     return result
+
+
+def _roles(model: Family) -> tuple[str, ...]:
+    """The roles of a model that have parameters to train."""
+    return tuple(role for role in model.roles if any(p.requires_grad for _, p in model.role_parameters(role)))

@@ -77,10 +77,17 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the assembly hands to an objective: the data's facts and the shapes of the model's latents."""
+    """What the assembly hands to an objective.
+
+    Attributes:
+        data: the facts about the data.
+        latents: shape of each group of the model's latents.
+        roles: those of the model that have parameters to train.
+    """
 
     data: DataSpec
     latents: dict[str, Shape] = field(default_factory=dict)
+    roles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

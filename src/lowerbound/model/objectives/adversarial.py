@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,8 @@ from lowerbound.model.distributions import tree
 from lowerbound.model.evidence import Evidence
 from lowerbound.model.networks.mlp import MLP
 from lowerbound.model.networks.network import Network, Ports
-from lowerbound.model.objectives.objective import Loss, Needs, Objective, Player, bound_parts
+from lowerbound.model.objectives.matching import codes_of, prior_draws
+from lowerbound.model.objectives.objective import Loss, Needs, Objective, Player, bound_loss, bound_parts
 from lowerbound.model.objectives.schedules import Schedule, constant
 from lowerbound.model.spec import Fraction, Settings
 from lowerbound.noise import Noise
@@ -54,12 +56,9 @@ class AdversarialPrior(Objective):
         self.critic, self.weight = critic(Ports((units,), (1,))), weight
 
     def forward(self, evidence: Evidence, step: int, player: str, noise: Noise) -> Loss:
-        latents = evidence.latents
-        codes = torch.cat([latent.z[0].flatten(1) for latent in latents.values()], dim=1)
-        fake = self.critic(codes, None)
+        fake = self.critic(codes_of(evidence.latents), None)
         if player == "critic":
-            draws = [tree.draw(latent.p, noise.child(name))[0][0] for name, latent in latents.items()]
-            real = self.critic(torch.cat([draw.flatten(1) for draw in draws], dim=1), None)
+            real = self.critic(prior_draws(evidence.latents, noise), None)
             value = critic_loss(real, fake)
             return Loss(value, {"critic_loss": value.detach()})
         distortion = evidence.average(evidence.reconstruction()).mean()
@@ -67,6 +66,51 @@ class AdversarialPrior(Objective):
         value = distortion + self.weight(step) * adversarial
         parts = {"loss": value, "distortion_nats": distortion, "adversarial": adversarial}
         return Loss(value, {name: part.detach() for name, part in parts.items()})
+
+
+class FactorVAE(Objective):
+    """distortion + rate + gamma * total correlation + penalties, the last from a critic (Kim & Mnih 2018, eq. 2).
+
+    The critic tells codes of the aggregate posterior from the same codes with every unit permuted over the batch of all
+    processes on its own (algorithm 1), so its logit is log q(z) - sum_j log q(z_j), and the mean of it the total
+    correlation (eq. 3). Both players take turns on their own batches (algorithm 2).
+
+    Args:
+        settings: from the assembly.
+        critic: from all latents, flattened and joined, to one logit.
+        gamma: a schedule of the weight of the total correlation.
+        penalties: weight of each of the model's penalties by name; 1 where not given.
+    """
+
+    players = (Player("model"), Player("critic"))
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        critic: Part[Network] = Part(MLP, widths=[256, 256, 256], activation="leaky_relu"),
+        gamma: Schedule = constant(value=10.0),
+        penalties: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        units = sum(math.prod(shape) for shape in settings.latents.values())
+        self.needs = Needs(global_batch=True)
+        self.critic, self.gamma, self.penalties = critic(Ports((units,), (1,))), gamma, dict(penalties or {})
+
+    def forward(self, evidence: Evidence, step: int, player: str, noise: Noise) -> Loss:
+        codes = codes_of(evidence.latents)
+        logits = self.critic(codes, None)
+        if player == "critic":
+            value = critic_loss(logits, self.critic(permuted(codes, noise.child("order")), None))
+            return Loss(value, {"critic_loss": value.detach()})
+        correlation, rates = logits.mean(), evidence.rates()
+        rate = evidence.average(evidence.rate(rates)).mean() + self.gamma(step) * correlation
+        return bound_loss(evidence, rate, rates, self.penalties, {"total_correlation_nats": correlation})
+
+
+def permuted(codes: Tensor, noise: Noise) -> Tensor:
+    """Codes (B, D) with every unit permuted over the rows on its own: draws of the product of the marginals."""
+    return codes.gather(0, noise.uniform(1, codes.shape[1:])[0].argsort(dim=0))
 
 
 class Balance(nn.Module):
