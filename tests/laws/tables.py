@@ -22,17 +22,21 @@ from torch.distributions import (
 from lowerbound.kinds import Part
 from lowerbound.model.build import build_model, build_objective
 from lowerbound.model.distributions.autoregressive import AutoregressiveTokens
+from lowerbound.model.distributions.autoregressive_mixture import AutoregressiveMixture
 from lowerbound.model.distributions.codes import Codes
 from lowerbound.model.distributions.columns import ColumnProduct
 from lowerbound.model.distributions.continuous_bernoulli import ContinuousBernoulli
 from lowerbound.model.distributions.counts import NegativeBinomial, ZeroInflatedNegativeBinomial
 from lowerbound.model.distributions.delta import Delta
 from lowerbound.model.distributions.diffusion import DiffusionDensity
+from lowerbound.model.distributions.flow import Flow
+from lowerbound.model.distributions.full_normal import FullNormal
 from lowerbound.model.distributions.logistic_mixture import LogisticMixture, PixelLogisticMixture
 from lowerbound.model.distributions.tree import diagonal_normal, independent
+from lowerbound.model.distributions.von_mises_fisher import SphereUniform, VonMisesFisher
 from lowerbound.model.families.family import Family
 from lowerbound.model.families.stack import Stack
-from lowerbound.model.networks import attention, convolutional, masking, mlp, residual, sequence
+from lowerbound.model.networks import attention, bijections, convolutional, masking, mlp, residual, sequence
 from lowerbound.model.networks.network import Network, Ports
 from lowerbound.model.objectives.objective import Objective
 from lowerbound.model.spec import Column, Context, DataSpec
@@ -126,6 +130,25 @@ def _tokens() -> AutoregressiveTokens:
     return AutoregressiveTokens(_normal(4, 2), network, 3)
 
 
+def _flow(*steps: Callable[[], bijections.Bijection]) -> Flow:
+    """A flow over three units with two features of the row."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        chain = bijections.Chain([step() for step in steps]).double()
+    return Flow(diagonal_normal(_normal(4, 3), _normal(4, 3), 1), _normal(4, 2), chain)
+
+
+def _masked() -> AutoregressiveMixture:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return AutoregressiveMixture(_normal(4, 2), bijections.MaskedMLP(3, 6, 2, [8]).double(), torch.Size([3]))
+
+
+def _sphere(*shape: int) -> VonMisesFisher:
+    mu = _normal(*shape)
+    return VonMisesFisher(mu / mu.norm(dim=1, keepdim=True), torch.tensor([0.1, 2.0, 30.0, 900.0]).double())
+
+
 DISTRIBUTIONS: dict[str, DistributionRow] = {
     "normal": DistributionRow(lambda: diagonal_normal(_normal(4, 3), _normal(4, 3), 1), moments=True),
     "normal-image": DistributionRow(lambda: diagonal_normal(_normal(4, 2, 2), _normal(4, 2, 2), 2), moments=True),
@@ -189,6 +212,23 @@ DISTRIBUTIONS: dict[str, DistributionRow] = {
             (Normal(_normal(4, 2), _normal(4, 2).exp()), Categorical(logits=_normal(4, 1, 3))), ((0, 2), (1,))
         )
     ),
+    "full-normal": DistributionRow(
+        lambda: FullNormal(_normal(4, 3), _normal(4, 3, 3).tril(-1) + 0.5 * torch.eye(3).double()), moments=True
+    ),
+    "full-normal-image": DistributionRow(
+        lambda: FullNormal(_normal(4, 1, 2, 2), _normal(4, 4, 4).tril(-1) + 0.5 * torch.eye(4).double()), moments=True
+    ),
+    "coupling": DistributionRow(
+        lambda: _flow(*(lambda up=up: bijections.Coupling(3, 2, up, Part(mlp.MLP, widths=[8])) for up in (True, False)))
+    ),
+    "inverse-autoregressive": DistributionRow(
+        lambda: _flow(*(lambda last=last: bijections.InverseAutoregressive(3, 2, [8], last) for last in (True, False)))
+    ),
+    "autoregressive-mixture": DistributionRow(_masked),
+    "von-mises-fisher-circle": DistributionRow(lambda: _sphere(4, 2), moments=True),
+    "von-mises-fisher": DistributionRow(lambda: _sphere(4, 3), moments=True),
+    "von-mises-fisher-9": DistributionRow(lambda: _sphere(4, 9), moments=True),
+    "uniform-sphere": DistributionRow(lambda: SphereUniform(torch.zeros(3).double()), shared=True, moments=True),
     "codes": DistributionRow(lambda: Codes(torch.arange(8).reshape(4, 2), 1), discrete=True),
     "delta": DistributionRow(lambda: Delta(_normal(4, 3), 1), exact=False),
     "tokens": DistributionRow(_tokens, discrete=True),
@@ -255,12 +295,24 @@ NETWORKS: dict[str, tuple[Callable[[Ports], Network], Ports]] = {
 
 # --------------------------------------------------------------------------------------------------- conditionals
 
-POSTERIORS: dict[str, Table] = {"gaussian": {"kind": "gaussian"}, "deterministic": {"kind": "deterministic"}}
+POSTERIORS: dict[str, Table] = {
+    "gaussian": {"kind": "gaussian"},
+    "gaussian-full": {"kind": "gaussian-full"},
+    "inverse-autoregressive": {"kind": "inverse-autoregressive", "widths": [8], "features": 3},
+    "coupling": {"kind": "coupling", "steps": 2, "features": 3, "network": {"kind": "mlp", "widths": [8]}},
+    "von-mises-fisher": {"kind": "von-mises-fisher"},
+    "deterministic": {"kind": "deterministic"},
+}
 PRIORS: dict[str, tuple[Table, DataSpec]] = {
     "standard": ({"kind": "standard"}, DIGITS),
     "mixture": ({"kind": "mixture", "components": 3}, DIGITS),
     "vamp": ({"kind": "vamp", "components": 3}, DIGITS),
     "context": ({"kind": "context"}, LABELLED),
+    "flow": ({"kind": "flow", "steps": 2, "network": {"kind": "mlp", "widths": [8]}}, DIGITS),
+    "flow-context": ({"kind": "flow", "steps": 2, "network": {"kind": "mlp", "widths": [8]}}, LABELLED),
+    "autoregressive": ({"kind": "autoregressive", "components": 3, "widths": [8]}, DIGITS),
+    "autoregressive-context": ({"kind": "autoregressive", "components": 3, "widths": [8]}, LABELLED),
+    "uniform-sphere": ({"kind": "uniform-sphere"}, DIGITS),
     "diffusion": ({"kind": "diffusion", "steps": 5, "network": {"kind": "mlp", "widths": [8]}}, DIGITS),
 }
 LIKELIHOODS: dict[str, tuple[Table, DataSpec]] = {
@@ -337,6 +389,39 @@ FAMILIES: dict[str, FamilyRow] = {
     "vae-vamp": FamilyRow({"kind": "vae", "latent": 4, "prior": {"kind": "vamp", "components": 3}, **SMALL}, DIGITS),
     "vae-diffusion-prior": FamilyRow(
         {"kind": "vae", "latent": 4, "prior": PRIORS["diffusion"][0], **SMALL}, DIGITS, bound=False
+    ),
+    "vae-full": FamilyRow({"kind": "vae", "latent": 4, "posterior": POSTERIORS["gaussian-full"], **SMALL}, DIGITS),
+    "vae-inverse-autoregressive": FamilyRow(
+        {"kind": "vae", "latent": 4, "posterior": POSTERIORS["inverse-autoregressive"], **SMALL}, DIGITS
+    ),
+    "vae-coupling": FamilyRow({"kind": "vae", "latent": 4, "posterior": POSTERIORS["coupling"], **SMALL}, DIGITS),
+    "vae-sphere": FamilyRow(
+        {
+            "kind": "vae",
+            "latent": 4,
+            "posterior": {"kind": "von-mises-fisher"},
+            "prior": {"kind": "uniform-sphere"},
+            **SMALL,
+        },
+        DIGITS,
+    ),
+    "vae-vamp-sphere": FamilyRow(
+        {
+            "kind": "vae",
+            "latent": 4,
+            "posterior": {"kind": "von-mises-fisher"},
+            "prior": {"kind": "vamp", "components": 3},
+            **SMALL,
+        },
+        DIGITS,
+    ),
+    "vae-flow-prior": FamilyRow({"kind": "vae", "latent": 4, "prior": PRIORS["flow"][0], **SMALL}, DIGITS),
+    "vae-autoregressive-prior": FamilyRow(
+        {"kind": "vae", "latent": 4, "prior": PRIORS["autoregressive"][0], **SMALL}, DIGITS
+    ),
+    "conditional-flow": FamilyRow({"kind": "vae", "latent": 4, "prior": PRIORS["flow"][0], **SMALL}, LABELLED),
+    "conditional-autoregressive": FamilyRow(
+        {"kind": "vae", "latent": 4, "prior": PRIORS["autoregressive"][0], **SMALL}, LABELLED
     ),
     "vae-pixel-gaussian": FamilyRow(
         {"kind": "vae", "latent": 2, "likelihood": {"kind": "gaussian-pixel"}, **SMALL}, POINTS
@@ -433,6 +518,12 @@ OBJECTIVES: dict[str, ObjectiveRow] = {
     "importance": ObjectiveRow({"kind": "importance", "samples": 5}),
     "importance-vamp": ObjectiveRow({"kind": "importance", "samples": 5}, "vae-vamp"),
     "doubly-reparameterised": ObjectiveRow({"kind": "doubly-reparameterised", "samples": 5}),
+    "doubly-reparameterised-flow": ObjectiveRow(
+        {"kind": "doubly-reparameterised", "samples": 3}, "vae-inverse-autoregressive"
+    ),
+    "elbo-sphere": ObjectiveRow({"kind": "elbo"}, "vae-sphere"),
+    "elbo-flow-prior": ObjectiveRow({"kind": "elbo"}, "vae-flow-prior"),
+    "elbo-autoregressive-prior": ObjectiveRow({"kind": "elbo"}, "vae-autoregressive-prior"),
     "combination-importance": ObjectiveRow({"kind": "combination-importance", "samples": 5, "beta": 0.3}),
     "multiple-importance": ObjectiveRow({"kind": "multiple-importance", "samples": 3, "repeats": 2}),
     "partial-importance": ObjectiveRow({"kind": "partial-importance", "samples": 3, "repeats": 2}, "vae-mixture"),

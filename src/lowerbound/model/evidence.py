@@ -47,7 +47,12 @@ class Latent:
 
     @staticmethod
     def drawn(q: Distribution, p: Distribution, noise: Noise, samples: int) -> Latent:
-        """A group with a draw of its posterior."""
+        """A group with a draw of its posterior.
+
+        Raises:
+            ShapeError: the prior lives in another space than the posterior.
+        """
+        tree.check_same_space(q, p)
         z, log_q = tree.draw(q, noise, samples)
         return Latent(q, p, z, log_q, p.log_prob(z) if tree.has_density(p) else torch.full_like(log_q, math.nan))
 

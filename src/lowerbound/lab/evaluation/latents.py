@@ -24,6 +24,7 @@ ACTIVE = 0.01  # Burda et al. 2016, section 5: a unit is active if Var_x(E_q[z|x
 DEAD, WEAK = 0.01, 0.1  # nats: rates below which a unit carries nothing, or little
 OUTSIDE = 0.01  # probability of the prior beyond its region of highest density
 CELLS = 20  # of equal probability, in which the prior of each unit is cut
+MOMENT_DRAWS = 200  # of each row's posterior, where its moments are not known
 PRIOR_DRAWS = 20_000  # to find that region where there is no formula
 
 
@@ -75,7 +76,7 @@ class Group:
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and variance of each row's posterior, (N, units)."""
-        parts = [(_mean(q), _variance(q)) for q in self.posteriors]
+        parts = [_moments(q) for q in self.posteriors]
         mean, variance = (torch.cat(values).flatten(1).double() for values in zip(*parts, strict=True))
         return mean, variance
 
@@ -208,15 +209,19 @@ def _of_rows(distribution: Distribution) -> Distribution:
     return result
 
 
-def _mean(q: Distribution) -> Tensor:
-    return tree.point(q)
-
-
-def _variance(q: Distribution) -> Tensor:
-    """The variance of each unit; 0 for a code that is certain."""
+def _moments(q: Distribution) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each unit; from draws where they are not known; a code that is certain has variance 0."""
     if not tree.has_density(q):
-        return torch.zeros_like(tree.point(q))
-    return q.variance
+        return tree.point(q), torch.zeros_like(tree.point(q))
+    try:
+        return q.mean, q.variance
+    except NotImplementedError:
+        z, _ = tree.draw(q, BatchNoise(0, 0, q.batch_shape.numel(), device=_device(q)), MOMENT_DRAWS)
+        return z.mean(dim=0), z.var(dim=0)
+
+
+def _device(q: Distribution) -> torch.device:
+    return next(leaf.device for leaf in pytree.tree_leaves(q) if isinstance(leaf, Tensor))
 
 
 def in_double(distribution: Distribution) -> Distribution:

@@ -12,11 +12,15 @@ from lowerbound.errors import ShapeError
 from lowerbound.kinds import Part
 from lowerbound.model.conditionals.conditional import Conditional, Features, Slot
 from lowerbound.model.conditionals.posteriors import DiagonalGaussian
+from lowerbound.model.distributions.autoregressive_mixture import AutoregressiveMixture
 from lowerbound.model.distributions.diffusion import DiffusionDensity
+from lowerbound.model.distributions.flow import Flow
 from lowerbound.model.distributions.tree import diagonal_normal
+from lowerbound.model.distributions.von_mises_fisher import SphereUniform
+from lowerbound.model.networks.bijections import Chain, Coupling, MaskedMLP
 from lowerbound.model.networks.mlp import MLP
 from lowerbound.model.networks.network import Network, Ports
-from lowerbound.model.spec import Context, Count, Positive
+from lowerbound.model.spec import Context, Count, Positive, Widths
 
 
 class Prior(Conditional):
@@ -38,6 +42,82 @@ class StandardNormal(Prior):
 
     def forward(self, features: Features, context: Context | None) -> Distribution:
         return diagonal_normal(self.zeros, self.zeros, self.zeros.ndim)
+
+
+class UniformSphere(Prior):
+    """The uniform density on the unit sphere, for the posterior "von-mises-fisher" (Davidson et al. 2018, section 3).
+
+    Args:
+        slot: the latent's place.
+    """
+
+    zeros: Tensor
+
+    def __init__(self, slot: Slot) -> None:
+        super().__init__()
+        self.register_buffer("zeros", torch.zeros(slot.event), persistent=False)
+
+    def forward(self, features: Features, context: Context | None) -> Distribution:
+        return SphereUniform(self.zeros)
+
+
+class FlowPrior(Prior):
+    """A learned diagonal Gaussian pushed through coupling layers (Dinh et al. 2017, eq. 7-8; Chen et al. 2017).
+
+    Where the data have a context the flow sees it, so that it is p(z|c).
+
+    Args:
+        slot: the place of the variable, of two units at least.
+        steps: coupling layers; the half that moves alternates.
+        network: of each layer.
+    """
+
+    def __init__(self, slot: Slot, *, steps: Count = 4, network: Part[Network] = Part(MLP, widths=[64])) -> None:
+        super().__init__()
+        size, self.conditional = math.prod(slot.event), bool(slot.data.context)
+        self.mu, self.logvar = nn.Parameter(torch.zeros(slot.event)), nn.Parameter(torch.zeros(slot.event))
+        self.bijection = Chain([
+            Coupling(size, slot.data.context_features, step % 2 == 1, network) for step in range(steps)
+        ])  # fmt: skip
+
+    def forward(self, features: Features, context: Context | None) -> Distribution:
+        known = _known(context, self.conditional)
+        rows = () if known is None else (len(known),)
+        mu, logvar = (value.expand(*rows, *value.shape) for value in (self.mu, self.logvar))
+        return Flow(diagonal_normal(mu, logvar, self.mu.ndim), known, self.bijection)
+
+
+class AutoregressivePrior(Prior):
+    """p(z) = prod_d p(z_d | z_<d), each factor a mixture of Gaussians: one pass to score, D to draw.
+
+    Where the data have a context every factor sees it, so that it is p(z|c). Germain et al. 2015; Chen et al. 2017.
+
+    Args:
+        slot: the place of the variable.
+        components: of each mixture.
+        widths: of the masked network.
+    """
+
+    def __init__(self, slot: Slot, *, components: Count = 5, widths: Widths = (64, 64)) -> None:
+        super().__init__()
+        self.event, self.conditional = torch.Size(slot.event), bool(slot.data.context)
+        self.network = MaskedMLP(math.prod(slot.event), 3 * components, slot.data.context_features, widths)
+        last = self.network.layers[-1]
+        assert isinstance(last, nn.Linear)
+        with torch.no_grad():  # means apart from one another, so that components do not start as one
+            last.bias.view(-1, 3, components)[:, 1] += torch.linspace(-1, 1, components) if components > 1 else 0.0
+
+    def forward(self, features: Features, context: Context | None) -> Distribution:
+        return AutoregressiveMixture(_known(context, self.conditional), self.network, self.event)
+
+
+def _known(context: Context | None, conditional: bool) -> Tensor | None:
+    """What a conditional prior sees of the context, (B, C); None for an unconditional one."""
+    if not conditional:
+        return None
+    if context is None:
+        raise ShapeError("this model is conditional: give it a context (labels).")
+    return context.features()
 
 
 class GaussianMixture(Prior):
@@ -104,9 +184,9 @@ class ContextGaussian(Prior):
         self.network = network(Ports((slot.data.context_features,), self.gaussian.features_shape))
 
     def forward(self, features: Features, context: Context | None) -> Distribution:
-        if context is None:
-            raise ShapeError("this model is conditional: give it a context (labels).")
-        return self.gaussian(self.network(context.features(), None), context)
+        known = _known(context, conditional=True)
+        assert known is not None
+        return self.gaussian(self.network(known, None), context)
 
 
 class UniformCodes(Prior):

@@ -28,7 +28,7 @@ from torch.distributions import (
 )
 from torch.utils import _pytree as pytree
 
-from lowerbound.errors import NotSupportedError
+from lowerbound.errors import NotSupportedError, ShapeError
 from lowerbound.noise import Noise
 
 D = TypeVar("D", bound=Distribution)
@@ -65,10 +65,10 @@ register(
 )
 
 
-def detach(distribution: D) -> D:
-    """The same distribution with its parameters cut from the graph."""
-    result: D = pytree.tree_map_only(Tensor, Tensor.detach, distribution)
-    return result
+@singledispatch
+def detach(distribution: Distribution) -> Any:
+    """The same distribution with its parameters cut from the graph; a row for densities that hold a network."""
+    return pytree.tree_map_only(Tensor, Tensor.detach, distribution)
 
 
 def map_rows(distribution: D, function: RowFunction) -> D:
@@ -96,6 +96,30 @@ def diagonal_normal(loc: Tensor, logvar: Tensor, event_ndim: int) -> Distributio
 def is_exact(distribution: Distribution) -> bool:
     """Whether `log_prob` is a log-density itself, and not an unbiased estimate of one (or of a bound of one)."""
     return bool(getattr(distribution, "is_exact", True))
+
+
+def check_same_space(q: Distribution, p: Distribution) -> None:
+    """Refuse a posterior and a prior of which only one lives on the unit sphere: there is no rate between them.
+
+    Raises:
+        ShapeError: they do.
+    """
+    if on_sphere(q) != on_sphere(p):
+        raise ShapeError(
+            f"the posterior's codes lie {_place(q)} and the prior's {_place(p)}, so there is no rate between them; "
+            'use the posterior "von-mises-fisher" with the prior "uniform-sphere" or "vamp", and others with others.'
+        )
+
+
+def on_sphere(distribution: Distribution) -> bool:
+    """Whether draws lie on the unit sphere, so that densities are per area of it."""
+    if isinstance(distribution, MixtureSameFamily):
+        return on_sphere(distribution.component_distribution)
+    return bool(getattr(distribution, "on_sphere", False))
+
+
+def _place(distribution: Distribution) -> str:
+    return "on the unit sphere" if on_sphere(distribution) else "anywhere in space"
 
 
 def has_density(distribution: Distribution) -> bool:
@@ -128,6 +152,11 @@ def _draw(distribution: Distribution, noise: Noise, samples: int, event: tuple[i
     The returned log-density keeps one axis per batch axis of `distribution`.
     """
     raise NotSupportedError(f"{type(distribution).__name__} has no row in the table of `draw`; register one.")
+
+
+def draw_inner(distribution: Distribution, noise: Noise, samples: int, event: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """`draw` for the density within another one: `event` are all axes after (S, B), also its own batch axes."""
+    return _draw(distribution, noise, samples, event)
 
 
 draw_row = _draw.register
@@ -202,9 +231,17 @@ def point(distribution: Distribution) -> Tensor:
 
 @point.register(Normal)
 @point.register(Bernoulli)
-@point.register(MixtureSameFamily)
 def _point_mean(distribution: Distribution) -> Tensor:
     return distribution.mean
+
+
+@point.register(MixtureSameFamily)
+def _point_mixture(distribution: MixtureSameFamily) -> Tensor:
+    """The mean of the components' points."""
+    weights = distribution.mixture_distribution.probs
+    points = point(distribution.component_distribution)
+    own = len(distribution.event_shape)
+    return (weights.reshape(*weights.shape, *(1,) * own) * points).sum(dim=points.ndim - own - 1)
 
 
 @point.register(Categorical)

@@ -53,6 +53,7 @@ class Stack(Family):
         code = below.latents[self.group]
         above = self.second.evidence(self.second.preparation.prepare(code.z[0], None), context, noise.child("second"))
         flat = Flat(code.q.event_shape)
+        tree.check_same_space(code.q, flat)
         latents = {self.group: Latent(code.q, flat, code.z, code.log_q, flat.log_prob(code.z))}
         latents |= {f"second_{name}": latent for name, latent in above.latents.items()}
         return Evidence(

@@ -120,7 +120,7 @@ class InfoVAE(Objective):
         rate_weight, rates = self.rate_weight(step), evidence.rates()
         squared = squared_discrepancy(codes_of(evidence.latents), prior_draws(evidence.latents, noise), self.kernel)
         rate = rate_weight * evidence.average(evidence.rate(rates)).mean()
-        parts = {"beta": rate_weight, "squared_mmd": squared}
+        parts: dict[str, float | Tensor] = {"beta": rate_weight, "squared_mmd": squared}
         return bound_loss(evidence, rate + self.weight(step) * squared, rates, self.penalties, parts)
 
 
