@@ -6,13 +6,16 @@ with a `kind` of that group.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from lowerbound.kinds import Groups, Kinds, resolve
 from lowerbound.model.conditionals import columns, counts, heavy_tailed, likelihoods, pixels, posteriors, priors, text
+from lowerbound.model.distributions import tree
 from lowerbound.model.families.density import Density
 from lowerbound.model.families.family import Family
 from lowerbound.model.families.semi_supervised import SemiSupervised
@@ -33,7 +36,8 @@ from lowerbound.model.objectives import (
     reconstruction,
     schedules,
 )
-from lowerbound.model.spec import DataSpec, Settings
+from lowerbound.model.spec import Context, DataSpec, Settings
+from lowerbound.noise import BatchNoise
 
 FAMILIES: Kinds = {
     "vae": VAE.assemble,
@@ -139,12 +143,39 @@ def build_model(table: Mapping[str, Any], data: DataSpec, seed: int) -> Family:
 
 
 def build_objective(table: Mapping[str, Any], model: Family, seed: int) -> objective.Objective:
-    """The objective of a recipe's `objective` table for a model."""
+    """The objective of a recipe's `objective` table for a model, rehearsed once: what does not go together is refused.
+
+    Raises:
+        RecipeError: an unknown kind or setting, or a value of the wrong type.
+        NotSupportedError, ShapeError: the objective asks for what the model does not have.
+    """
     make, settings = resolve(table, OBJECTIVES, "objective", PARTS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         result: objective.Objective = make(Settings(model.data, model.latents, _roles(model)), **settings)
+        rehearse(model, result)
     return result
+
+
+def rehearse(model: Family, objective: objective.Objective, rows: int = 2) -> None:
+    """Compute the loss of every player once, on rows of zeros, so that parts that do not go together fail here.
+
+    Raises:
+        NotSupportedError, ShapeError: the objective asks for what the model does not have.
+    """
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+    noise = BatchNoise(0, 0, rows, device=like.device, dtype=like.dtype)
+    whole = model.data.levels is not None
+    raw = torch.zeros(rows, *model.data.event, device=like.device, dtype=torch.uint8 if whole else like.dtype)
+    x = model.preparation.prepare(raw, noise.child("prepare"))
+    vector = like.new_zeros(rows, model.data.context)
+    context = Context(vector.detach(), vector[:, :1].detach().flatten().bool()) if model.data.context else None
+    actor = copy.deepcopy(objective).to(like)
+    evidence = model.evidence(x, context, noise.child("evidence"), objective.needs.samples)
+    if objective.needs.generated:
+        evidence = replace(evidence, generated=tree.point(model.sample(noise.child("generated"), context)))
+    for player in objective.players:
+        actor(evidence, 0, player.role, noise.child("objective"))
 
 
 def _roles(model: Family) -> tuple[str, ...]:

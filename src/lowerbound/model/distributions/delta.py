@@ -29,7 +29,8 @@ class Delta(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         raise NotABoundError(
-            "a deterministic code or an implicit sample has no density, so it has no likelihood, rate or bound."
+            "a deterministic code or an implicit sample has no density, so it has no likelihood, rate or bound; use a "
+            "posterior with a density (`gaussian`)."
         )
 
 

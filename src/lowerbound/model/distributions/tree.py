@@ -270,7 +270,8 @@ def factors(distribution: Distribution) -> Distribution:
     """The per-unit density of a distribution whose units are independent: same parameters, units as batch axes."""
     if not isinstance(distribution, Independent):
         raise NotSupportedError(
-            f"{type(distribution).__name__} does not factorise over its units; ask for the total instead."
+            f"{type(distribution).__name__} does not factorise over its units, and a number for each was asked for; "
+            "ask for the total, or use a posterior and a prior with independent units (`gaussian`, `standard`)."
         )
     return distribution.base_dist
 

@@ -55,6 +55,8 @@ class AttentionDown(Network):
         dropout: share of hidden units that are set to 0 in training.
     """
 
+    takes_tokens = True
+
     def __init__(
         self,
         ports: Ports,

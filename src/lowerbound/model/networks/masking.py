@@ -23,6 +23,8 @@ class Masking(Network):
         rate: share of values that are set to 0, or of tokens that are replaced by token 0.
     """
 
+    takes_tokens = True  # where the network does
+
     def __init__(self, ports: Ports, *, network: Part[Network] = Part(MLP), rate: Share = 0.25) -> None:
         super().__init__(ports)
         self.network, self.rate = network(ports), rate

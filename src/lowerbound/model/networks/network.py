@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from lowerbound.errors import ShapeError
 from lowerbound.model.spec import Shape
 
 Activation = Literal["relu", "silu", "gelu", "tanh", "leaky_relu"]
@@ -45,10 +46,21 @@ class Network(nn.Module, ABC):
 
     Attributes:
         inputs, outputs: shapes of one row.
+        takes_tokens: whether the input may be a sequence of integers.
+
+    Raises:
+        ShapeError: it is, and the network takes real numbers only.
     """
+
+    takes_tokens: ClassVar[bool] = False
 
     def __init__(self, ports: Ports) -> None:
         super().__init__()
+        if ports.vocabulary is not None and not self.takes_tokens:
+            raise ShapeError(
+                "the rows are sequences of tokens, and this network takes real numbers; use the network `tokens` or "
+                "`attention-down` as the encoder, or a likelihood of real numbers."
+            )
         self.inputs, self.outputs = ports.inputs, ports.outputs
 
     @abstractmethod

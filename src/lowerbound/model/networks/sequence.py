@@ -20,6 +20,8 @@ class TokenEncoder(Network):
         width: size of embeddings and of each direction's state.
     """
 
+    takes_tokens = True
+
     def __init__(self, ports: Ports, *, width: Count = 64) -> None:
         super().__init__(ports)
         if ports.vocabulary is None or len(ports.inputs) != 1:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from lowerbound.errors import NotSupportedError
 from lowerbound.kinds import Part
 from lowerbound.model.distributions import tree
 from lowerbound.model.evidence import Evidence
@@ -183,6 +184,11 @@ class VAEGAN(Objective):
     def forward(self, evidence: Evidence, step: int, player: str, noise: Noise) -> Loss:
         assert evidence.px is not None
         assert evidence.generated is not None
+        if not (evidence.x.is_floating_point() and evidence.generated.is_floating_point()):
+            raise NotSupportedError(
+                "a critic of data needs made rows of real numbers, through which it has a gradient; this likelihood "
+                "makes whole numbers; use a likelihood of intensities or of real numbers."
+            )
         reconstructed = tree.point(evidence.px).reshape(-1, *evidence.x.shape[1:])
         fake = self.critic(torch.cat([reconstructed, evidence.generated]), None)
         if player == "critic":
