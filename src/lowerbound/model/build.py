@@ -168,6 +168,7 @@ def rehearse(model: Family, objective: objective.Objective, rows: int = 2) -> No
     whole = model.data.levels is not None
     raw = torch.zeros(rows, *model.data.event, device=like.device, dtype=torch.uint8 if whole else like.dtype)
     x = model.preparation.prepare(raw, noise.child("prepare"))
+    x = x.to(like.dtype) if x.is_floating_point() else x
     vector = like.new_zeros(rows, model.data.context)
     context = Context(vector.detach(), vector[:, :1].detach().flatten().bool()) if model.data.context else None
     actor = copy.deepcopy(objective).to(like)
