@@ -20,7 +20,7 @@ from lowerbound.noise import BatchNoise, generator
 from lowerbound.recipe import Training
 
 ROWS, SIGMA = 64, 0.5
-# Two directions that are nearly one: the posterior's units are correlated by -0.87.
+# Two directions that are nearly one: the posterior's units are correlated by -0.85.
 WEIGHT = torch.tensor([[1.0, 0.9], [0.6, 0.7], [-0.5, -0.4]])
 LINEAR = {"kind": "mlp", "widths": []}
 PRECISION = torch.eye(2) + WEIGHT.T @ WEIGHT / SIGMA**2
