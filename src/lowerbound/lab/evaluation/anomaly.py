@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from sklearn.neighbors import LocalOutlierFactor
 from torch import Tensor
@@ -21,11 +22,13 @@ from lowerbound.lab.generation.use import device_of
 from lowerbound.model.distributions import tree
 from lowerbound.model.families.family import Family
 from lowerbound.model.spec import Context
-from lowerbound.noise import SameNoise
+from lowerbound.noise import Noise, SameNoise
 
 Scores = dict[str, Tensor]
 REGRET_STEPS, REGRET_RATE = 100, 0.1  # of Adam, as few as change nothing but the last percent
 NEIGHBOURS = 20  # scikit-learn's default for the local outlier factor
+RIDGE = 1e-6  # of the variance of a unit, so that units which repeat one another have distances
+SAME = 1e-6  # of the size of a unit, below which what it varies by is rounding
 
 
 @torch.no_grad()
@@ -74,7 +77,9 @@ def feature_scores(
         evidence = model.evidence(x, known, noise.child("evidence"), samples)
         if not isinstance(evidence.px, Independent):
             raise NotSupportedError("the values of a row are not independent in this likelihood: it scores whole rows.")
-        found.append(evidence.average(-tree.factors(evidence.px).log_prob(x)))
+        values = -tree.factors(evidence.px).log_prob(x)  # (S, B, *event), or (B, *event) where all samples are alike
+        event = values.shape[len(evidence.px.batch_shape) :]
+        found.append(evidence.average(values.expand(*evidence.reconstruction().shape, *event)))
     return _finite(torch.cat(found), "of values")
 
 
@@ -88,38 +93,21 @@ def likelihood_regret(
 ) -> Tensor:
     """How much a posterior fitted to each row alone improves its ELBO, (N,), nats (Xiao et al. 2020, eq. 8).
 
-    The mean and the log scale of a Gaussian q start at the encoder's and follow the gradient for some steps of Adam.
-    Rows do not see one another. The best ELBO on the way counts, so the regret is never negative.
+    The mean and the log scale of a Gaussian q start at the encoder's and follow the gradient for some steps of Adam;
+    the fitted ones are their mean over the second half of the way. Rows do not see one another. Each step has draws of
+    its own, and both ELBOs are judged on others: on the draws that it was fitted to, any q looks better than it is.
+    Where the fitted q is no better, the regret is 0.
+
+    Args:
+        model, raw, context, seed: as for `likelihood_scores`.
+        samples: draws at a time, in pairs z and its mirror image, which makes the mean of a Gaussian's draws exact.
+        steps: of Adam.
 
     Raises:
         NotSupportedError: the model has not one group of latents with a Gaussian posterior.
     """
-    found = []
-    for x, known, noise in _prepared(model, raw, context, samples, seed):
-        with torch.no_grad():
-            latents = model.evidence(x, known, noise.child("evidence")).latents
-        latent = next(iter(latents.values()), None)
-        if len(latents) != 1 or latent is None or not _is_gaussian(latent.q):
-            raise NotSupportedError("likelihood regret needs one group of latents with a Gaussian posterior.")
-        name, start = next(iter(latents)), latent.q.base_dist  # type: ignore[attr-defined]
-        eps = noise.child("regret").normal(samples, tuple(latent.q.event_shape)).to(start.loc.dtype)
-        mean = start.loc.detach().clone().requires_grad_()
-        log_scale = start.scale.detach().log().requires_grad_()
-        optimizer = torch.optim.Adam([mean, log_scale], lr=REGRET_RATE)
-        best = first = None
-        for _ in range(steps + 1):
-            z = mean + log_scale.exp() * eps
-            q = Normal(mean, log_scale.exp(), validate_args=False)
-            elbo = log_likelihood(model, name, z, x, known).mean(dim=0) - _rate(q, latent.p, z)
-            best = elbo.detach() if best is None else torch.maximum(best, elbo.detach())
-            first = best if first is None else first
-            optimizer.zero_grad()
-            torch.autograd.backward(-elbo.sum(), inputs=[mean, log_scale])
-            optimizer.step()
-        assert best is not None
-        assert first is not None
-        found.append(best - first)
-    return _finite(torch.cat(found), "regret")
+    chunks = _prepared(model, raw, context, samples, seed)
+    return _finite(torch.cat([_regret(model, *chunk, samples, steps) for chunk in chunks]), "regret")
 
 
 @dataclass(frozen=True)
@@ -130,8 +118,9 @@ class Reference:
         nll: mean of the score "nll" ("elbo" where there is none), nats.
         codes: posterior means, (N, units).
         mean, precision: of the codes, (units,) and (units, units).
-        errors, distances: the scores "reconstruction" and "mahalanobis" of the rows, sorted, (N,).
-        outliers: the local outlier factor among the codes.
+        errors: the score "reconstruction" of the rows, sorted, (N,).
+        distances: the score "mahalanobis" of each row by the reference of all others, sorted, (N,).
+        outliers: the local outlier factor among the codes, each counted once.
     """
 
     nll: float
@@ -144,7 +133,7 @@ class Reference:
 
     @staticmethod
     def of(model: Family, raw: Tensor, context: Context | None = None, samples: int = 64, seed: int = 0) -> Reference:
-        """The reference of ordinary rows, at least as many as there are units of code, and one more.
+        """The reference of ordinary rows, at least two more than there are units of code.
 
         Raises:
             DataError: there are fewer.
@@ -153,15 +142,15 @@ class Reference:
         units = codes.shape[1]
         if len(codes) <= units + 1:
             raise DataError(f"{len(codes)} ordinary rows are too few for codes of {units} units: give {units + 2}.")
-        covariance = torch.cov(codes.T).reshape(units, units)
-        ridge = 1e-6 * covariance.diagonal().mean().clamp_min(1e-12) * torch.eye(units, dtype=codes.dtype)
-        mean, precision = codes.mean(dim=0), torch.linalg.inv(covariance + ridge)
-        outliers = LocalOutlierFactor(n_neighbors=min(NEIGHBOURS, len(codes) - 1), novelty=True).fit(codes.numpy())
-        distances = _mahalanobis(codes, mean, precision).sort().values
-        nll = scores.get("nll", scores["elbo"])
-        return Reference(
-            float(nll.mean()), codes, mean, precision, scores["reconstruction"].sort().values, distances, outliers
-        )
+        mean, largest = codes.mean(dim=0), codes.abs().amax(dim=0)
+        scale = torch.maximum(codes.std(dim=0), SAME * largest)
+        scale = torch.where(scale > 0, scale, 1)
+        standard = (codes - mean) / scale
+        correlation = torch.cov(standard.T).reshape(units, units).fill_diagonal_(1 + RIDGE)
+        precision = torch.linalg.inv(correlation) / (scale[:, None] * scale)
+        distances = _left_out(_mahalanobis(codes, mean, precision)).sort().values
+        nll, errors = scores.get("nll", scores["elbo"]), scores["reconstruction"].sort().values
+        return Reference(float(nll.mean()), codes, mean, precision, errors, distances, _outliers(codes))
 
 
 def code_scores(
@@ -225,6 +214,35 @@ def _prepared(
         yield model.preparation.prepare(rows, noise.child("prepare")), known, noise
 
 
+def _regret(model: Family, x: Tensor, context: Context | None, noise: Noise, samples: int, steps: int) -> Tensor:
+    """The regret of prepared rows, (B,)."""
+    with torch.no_grad():
+        latents = model.evidence(x, context, noise.child("evidence")).latents
+    name, latent = next(iter(latents.items()), ("", None))
+    if len(latents) != 1 or latent is None or not _is_gaussian(latent.q):
+        raise NotSupportedError("likelihood regret needs one group of latents with a Gaussian posterior.")
+
+    def elbo(q: Tensor, draws: Noise) -> Tensor:
+        mean, scale = q[0], q[1].exp()
+        eps = draws.normal((samples + 1) // 2, tuple(mean.shape[1:])).to(mean.dtype)
+        z = mean + scale * torch.cat([eps, -eps])
+        rate = _rate(Normal(mean, scale, validate_args=False), latent.p, z)
+        return log_likelihood(model, name, z, x, context).mean(dim=0) - rate
+
+    base = latent.q.base_dist  # type: ignore[attr-defined]  # of an Independent
+    start = torch.stack([base.loc, base.scale.log()]).detach()
+    q, way = start.clone().requires_grad_(), []
+    optimizer = torch.optim.Adam([q], lr=REGRET_RATE)
+    for step in range(steps):
+        optimizer.zero_grad()
+        torch.autograd.backward(-elbo(q, noise.child(f"step{step}")).sum(), inputs=[q])
+        optimizer.step()
+        way.append(q.detach().clone())
+    with torch.no_grad():
+        fitted, fresh = torch.stack(way[steps // 2 :]).mean(dim=0), noise.child("judge")
+        return (elbo(fitted, fresh) - elbo(start, fresh)).clamp_min(0)
+
+
 def _rate(q: Normal, p: torch.distributions.Distribution, z: Tensor) -> Tensor:
     """The rate of a Gaussian with independent units, (B,), in closed form where there is one."""
     independent = Independent(q, q.loc.ndim - 1, validate_args=False)
@@ -241,6 +259,25 @@ def _is_gaussian(q: torch.distributions.Distribution) -> bool:
 def _mahalanobis(codes: Tensor, mean: Tensor, precision: Tensor) -> Tensor:
     offset = codes - mean
     return ((offset @ precision) * offset).sum(dim=1)
+
+
+def _left_out(distances: Tensor) -> Tensor:
+    """Squared Mahalanobis distances of N rows from the others, from those by the moments of all, (N,).
+
+    By the formula of Sherman & Morrison. A row draws the moments towards itself: by those of all N rows, no distance
+    exceeds (N - 1)^2 / N.
+    """
+    rows = len(distances)
+    share, leverage = rows / (rows - 1), distances / (rows - 1)
+    return (rows - 2) * share**2 * leverage / (1 - share * leverage)
+
+
+def _outliers(codes: Tensor) -> LocalOutlierFactor:
+    """The local outlier factor among codes, each counted once: a neighbourhood of equal codes has no density."""
+    every = codes.numpy()
+    distinct = np.unique(every, axis=0)
+    known = distinct if len(distinct) > 1 else every
+    return LocalOutlierFactor(n_neighbors=min(NEIGHBOURS, len(known) - 1), novelty=True).fit(known)
 
 
 def _share_below(ordered: Tensor, values: Tensor) -> Tensor:
