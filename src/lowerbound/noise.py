@@ -50,6 +50,15 @@ class Noise(ABC):
     def rows(self) -> int:
         """How many rows a draw has."""
 
+    @property
+    def first(self) -> int:
+        """Place of the first row among the rows of all processes."""
+        return 0
+
+    def all_rows(self) -> Noise:
+        """The same noise for the rows of all processes."""
+        return self
+
     @abstractmethod
     def child(self, name: str) -> Noise:
         """The noise at address `name` below this one."""
@@ -110,11 +119,14 @@ class BatchNoise(Noise):
     def rows(self) -> int:
         return self.span[1] - self.span[0]
 
+    @property
+    def first(self) -> int:
+        return self.span[0]
+
     def child(self, name: str) -> BatchNoise:
         return BatchNoise(self.seed, self.step, self.total, self.span, self.device, self.dtype, (*self.path, name))
 
     def all_rows(self) -> BatchNoise:
-        """The same noise for the rows of all processes."""
         return BatchNoise(self.seed, self.step, self.total, None, self.device, self.dtype, self.path)
 
     def narrow(self, start: int, length: int) -> BatchNoise:
@@ -208,6 +220,13 @@ class Scaled(Noise):
     @property
     def rows(self) -> int:
         return self.noise.rows
+
+    @property
+    def first(self) -> int:
+        return self.noise.first
+
+    def all_rows(self) -> Scaled:
+        return Scaled(self.noise.all_rows(), self.temperature)
 
     def child(self, name: str) -> Scaled:
         return Scaled(self.noise.child(name), self.temperature)

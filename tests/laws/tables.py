@@ -342,6 +342,13 @@ LIKELIHOODS: dict[str, tuple[Table, DataSpec]] = {
     "table-of-counts": ({"kind": "table"}, COUNTS),
 }
 
+# ----------------------------------------------------------------------------------------------------- quantisers
+
+QUANTIZERS: dict[str, Table] = {
+    "ema": {"kind": "ema", "size": 8, "dimension": 4},
+    "ema-rotation": {"kind": "ema", "size": 8, "dimension": 4, "start": False, "passing": {"kind": "rotation"}},
+}
+
 # -------------------------------------------------------------------------------------------------------- families
 
 SMALL = {"encoder": {"kind": "mlp", "widths": [16]}, "decoder": {"kind": "mlp", "widths": [16]}}
@@ -463,7 +470,10 @@ FAMILIES: dict[str, FamilyRow] = {
         },
         DIGITS,
     ),
-    "vq-vae": FamilyRow({"kind": "vq-vae", "positions": [2, 2], "size": 8, "dimension": 4, **SMALL}, DIGITS),
+    **{
+        f"vq-vae-{name}": FamilyRow({"kind": "vq-vae", "positions": [2, 2], "quantizer": table, **SMALL}, DIGITS)
+        for name, table in QUANTIZERS.items()
+    },
     "semi-supervised": FamilyRow(
         {"kind": "semi-supervised", "latent": 4, "classifier": {"kind": "mlp", "widths": [8]}, **SMALL}, LABELLED
     ),
@@ -504,7 +514,10 @@ CRITIC = {"kind": "mlp", "widths": [8], "activation": "leaky_relu"}
 OBJECTIVES: dict[str, ObjectiveRow] = {
     "elbo": ObjectiveRow({"kind": "elbo"}),
     "elbo-warm-up": ObjectiveRow({"kind": "elbo", "beta": {"kind": "linear", "start": 0.1, "steps": 4}}),
-    "elbo-vq": ObjectiveRow({"kind": "elbo", "penalties": {"commitment": 0.25}}, "vq-vae"),
+    **{
+        f"elbo-vq-{name}": ObjectiveRow({"kind": "elbo", "penalties": {"commitment": 0.25}}, f"vq-vae-{name}")
+        for name in QUANTIZERS
+    },
     "elbo-optimal-sigma": ObjectiveRow({"kind": "elbo"}, "vae-convolutional"),
     "elbo-semi-supervised": ObjectiveRow({"kind": "elbo"}, "semi-supervised"),
     "elbo-text": ObjectiveRow({"kind": "elbo"}, "text"),

@@ -8,11 +8,11 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from tables import FAMILIES, raw_rows
+from tables import FAMILIES, QUANTIZERS, raw_rows
 
 from lowerbound.lab.export import Decode, Encode, export_onnx
 
-NAMES = ["vae", "vae-convolutional", "top-down", "vq-vae"]
+NAMES = ["vae", "vae-convolutional", "top-down", *(f"vq-vae-{name}" for name in QUANTIZERS)]
 
 
 @pytest.mark.slow

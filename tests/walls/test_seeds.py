@@ -109,7 +109,14 @@ def test_doubly_reparameterised_gradient_has_the_mean_of_the_plain_one_and_less_
 def test_vector_quantised_model_uses_its_codes() -> None:
     spec, train, test = digits()
     model = build_model(
-        {"kind": "vq-vae", "positions": [4], "size": 32, "dimension": 8, "decay": 0.9, **SMALL}, spec, 0
+        {
+            "kind": "vq-vae",
+            "positions": [4],
+            "quantizer": {"kind": "ema", "size": 32, "dimension": 8, "decay": 0.9},
+            **SMALL,
+        },
+        spec,
+        0,
     )
     objective = build_objective({"kind": "elbo", "penalties": {"commitment": 0.25}}, model, 0)
     seen = fit(model, objective, train, 300)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from lowerbound.lab.data.rows import Rows
 from lowerbound.lab.film import film_steps, has_picture, take_frame, write_frame
 from lowerbound.lab.guard import CollapseGuard
 from lowerbound.lab.run import Run, environment
+from lowerbound.lab.training.alarms import alarms
 from lowerbound.lab.training.journal import Journal
 from lowerbound.lab.training.loop import Loop, Parts
 from lowerbound.noise import BatchNoise
@@ -72,6 +74,7 @@ class Recorder:
         self.journal = Journal(run.journal_path, loop.step) if self.leads else None
         self._started = self._last_time = time.perf_counter()
         self._last_step = loop.step
+        self._told: set[str] = set()
 
     def after_step(self, step: int, parts: Parts) -> bool:
         """Record a step; whether to stop here."""
@@ -113,11 +116,20 @@ class Recorder:
         rows = (step - self._last_step) * self.loop.turns * self.loop.batch_size
         speed = rows / max(now - self._last_time, 1e-9)
         self._last_time, self._last_step = now, step
-        numbers = {name: float(value) for name, value in parts.items()} | seen
+        numbers = {name: float(value) for name, value in {**parts, **self.loop.model.vitals()}.items()} | seen
+        numbers |= self._alarm(step, numbers)
         times = {"rows_per_second": round(speed), "seconds": round(now - self._started, 3)}
         self.journal.write({"step": step, **numbers, **times})
         if self.watch is not None:
             self.watch(Progress(step, self.loop.steps, speed, numbers))
+
+    def _alarm(self, step: int, numbers: dict[str, float]) -> dict[str, float]:
+        """A mark for the journal for each alarm; the first of each kind is a warning too."""
+        found = alarms(step, numbers)
+        for name in found.keys() - self._told:
+            warnings.warn(f"step {step}: {found[name]}", stacklevel=4)
+        self._told |= found.keys()
+        return {f"alarm_{name}": 1.0 for name in found}
 
     def _film(self) -> None:
         """Take a frame of the film of training; all processes do, as weights may be shared out."""

@@ -23,6 +23,7 @@ from lowerbound.model.families.topdown import TopDown
 from lowerbound.model.families.vae import VAE
 from lowerbound.model.families.vqvae import VQVAE
 from lowerbound.model.networks import attention, convolutional, masking, mlp, network, residual, sequence
+from lowerbound.model.networks.quantizers import ema, passing, quantizer
 from lowerbound.model.objectives import (
     adversarial,
     controllers,
@@ -88,6 +89,13 @@ PARTS: Groups = {
         "attention-down": attention.AttentionDown,
         "attention-up": attention.AttentionUp,
         "masking": masking.Masking,
+    },
+    quantizer.Quantizer: {
+        "ema": ema.EMACodebook,
+    },
+    passing.Passing: {
+        "straight-through": passing.StraightThrough,
+        "rotation": passing.Rotation,
     },
     posteriors.Posterior: {
         "gaussian": posteriors.DiagonalGaussian,

@@ -97,6 +97,7 @@ def test_the_same_noise_gives_the_same_bound() -> None:
 
 
 def test_discrete_codes_are_refused() -> None:
-    model = build_model({"kind": "vq-vae", "positions": [2], "size": 4, "dimension": 3}, DataSpec((DATA,)), 0)
+    quantizer = {"kind": "ema", "size": 4, "dimension": 3}
+    model = build_model({"kind": "vq-vae", "positions": [2], "quantizer": quantizer}, DataSpec((DATA,)), 0)
     with pytest.raises(NotSupportedError, match="one group of continuous"):
         annealed_lower_bound(model, torch.zeros(ROWS, DATA), None, BatchNoise(0, 0, ROWS))

@@ -64,6 +64,10 @@ class Family(nn.Module, ABC):
             module = self.get_submodule(part)
             module.absorb(values)  # type: ignore[operator]  # a part that reports statistics absorbs them
 
+    def vitals(self) -> dict[str, Tensor]:
+        """Numbers about the state of its parts for the journal, by name; none for most."""
+        return {}
+
     def role_parameters(self, role: str) -> Iterator[tuple[str, nn.Parameter]]:
         """Named parameters of a role ("model" for all)."""
         parts = self.roles.get(role, ())

@@ -46,6 +46,9 @@ class Stack(Family):
     def preparation(self) -> Preparation:
         return self.first.preparation
 
+    def vitals(self) -> dict[str, Tensor]:
+        return self.second.vitals()
+
     def evidence(self, x: Tensor, context: Context | None, noise: Noise, samples: int = 1) -> Evidence:
         if samples != 1:
             raise ShapeError("a stack's evidence has one sample; repeat the rows for more.")

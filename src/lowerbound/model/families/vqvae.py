@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Categorical, Distribution
 
 from lowerbound.kinds import Part
 from lowerbound.model.conditionals.conditional import Slot
@@ -19,41 +19,43 @@ from lowerbound.model.evidence import Evidence, Latent
 from lowerbound.model.families.family import Family, Latents, apply
 from lowerbound.model.networks.mlp import MLP
 from lowerbound.model.networks.network import Network, Ports
-from lowerbound.model.networks.quantizers import EMAQuantizer, Quantized
-from lowerbound.model.spec import Context, Count, DataSpec, Fraction, Shape
+from lowerbound.model.networks.quantizers.ema import EMACodebook
+from lowerbound.model.networks.quantizers.quantizer import Quantized, Quantizer
+from lowerbound.model.spec import Context, Count, DataSpec, Shape
 from lowerbound.noise import Noise
 
 
 class VQVAE(Family):
-    """Codes are the nearest codebook vectors of the encoder's outputs; the rate under a uniform prior is log K each.
+    """A quantiser makes codes of the encoder's outputs; under the uniform prior, a code that is certain costs log K.
 
-    The evidence is a true lower bound, with a posterior that is certain. The commitment is a penalty, named
-    "commitment", for the objective to weigh (0.25 in the paper); with moving averages there is no codebook loss.
+    The evidence is a true lower bound. What a quantiser wants besides is a penalty by name, for the objective to weigh:
+    "commitment" is 0.25 in the paper.
 
     Args:
         data: facts about the data.
         positions: shape of the grid of codes.
-        encoder: to (D, *positions).
-        quantizer: of K codes of dimension D.
+        encoder: to (channels, *positions), as many as the quantiser takes.
+        quantizer: from the encoder's outputs to codes, and from codes to what the decoder sees.
         prior: over grids of codes.
-        decoder: from (D, *positions).
+        decoder: from (channels, *positions), as many as the quantiser gives.
         likelihood: of the data.
     """
 
-    roles = {"encoder": ("encoder",), "prior": ("prior",), "decoder": ("decoder", "likelihood")}  # noqa: RUF012
+    roles = {"encoder": ("encoder", "quantizer"), "prior": ("prior",), "decoder": ("decoder", "likelihood")}  # noqa: RUF012
 
     def __init__(
         self,
         data: DataSpec,
         positions: Shape,
         encoder: Network,
-        quantizer: EMAQuantizer,
+        quantizer: Quantizer,
         prior: Prior,
         decoder: Network,
         likelihood: Likelihood,
     ) -> None:
         super().__init__()
-        self.data, self.latents, self.values = data, {"codes": positions}, {"codes": len(quantizer.codebook)}
+        self.data, self.positions = data, positions
+        self.latents, self.values = {"codes": quantizer.grid(positions)}, {"codes": quantizer.size}
         self.encoder, self.quantizer, self.prior = encoder, quantizer, prior
         self.decoder, self.likelihood = decoder, likelihood
 
@@ -63,23 +65,21 @@ class VQVAE(Family):
         data: DataSpec,
         *,
         positions: Sequence[Count] = (8,),
-        size: Count = 512,
-        dimension: Count = 64,
-        decay: Fraction = 0.99,
+        quantizer: Part[Quantizer] = Part(EMACodebook),
         encoder: Part[Network] = Part(MLP),
         decoder: Part[Network] = Part(MLP),
         likelihood: Part[Likelihood] = Part(OptimalGaussian),
     ) -> Self:
         """Give each part its shapes and put them together."""
-        grid = tuple(positions)
+        places, codes = tuple(positions), quantizer()
         px, c = likelihood(Slot(data.event, data)), data.context_features
         return cls(
             data,
-            grid,
-            encoder(Ports(px.preparation.inputs_shape, (dimension, *grid), c, px.preparation.vocabulary)),
-            EMAQuantizer(size, dimension, decay),
-            UniformCodes(Slot(grid, data), size=size),
-            decoder(Ports((dimension, *grid), px.features_shape or data.event, c)),
+            places,
+            encoder(Ports(px.preparation.inputs_shape, (codes.inputs, *places), c, px.preparation.vocabulary)),
+            codes,
+            UniformCodes(Slot(codes.grid(places), data), size=codes.size),
+            decoder(Ports((codes.dimension, *places), px.features_shape or data.event, c)),
             px,
         )
 
@@ -88,23 +88,22 @@ class VQVAE(Family):
         return self.likelihood.preparation
 
     def evidence(self, x: Tensor, context: Context | None, noise: Noise, samples: int = 1) -> Evidence:
-        found, h = self._quantize(x, context)
-        rows = x.shape[0]
-        q = Codes(self._grid(found.codes, rows), len(self.latents["codes"]))
-        latent = Latent.drawn(q, self.prior(None, context), noise.child("codes"), samples)
-        g = apply(self.decoder, self._unfold(found.vectors, h), context)
+        found = self._quantize(x, context, noise.child("quantizer"), samples)
+        q, p = self._posterior(found), self.prior(None, context)
+        z = found.codes.expand(samples, x.shape[0], *self.latents["codes"])
+        g = apply(self.decoder, self._channels_first(found.vectors), context)
         px = self.likelihood(g, context)
-        # The posterior is certain, so all samples are the same one.
-        every = (samples, rows)
-        penalties = {"commitment": found.commitment.reshape(rows, -1).sum(dim=1)} | self.likelihood.penalties(g, x)
+        # Where the posterior is certain all samples are the same one, and computed once.
+        every = (samples, x.shape[0])
+        penalties = found.penalties | self.likelihood.penalties(g, x)
         return Evidence(
             x=x,
             context=context,
             distortion=-px.log_prob(x).expand(every),
-            latents={"codes": latent},
+            latents={"codes": Latent(q, p, z, q.log_prob(z), p.log_prob(z))},
             penalties={name: penalty.expand(every) for name, penalty in penalties.items()},
             px=px,
-            anchor=g.expand(samples, *g.shape),
+            anchor=g.expand(samples, *g.shape) if found.logits is None else g,
             statistics={
                 "quantizer": found.statistics,
                 "likelihood": self.likelihood.statistics(px, x),
@@ -112,10 +111,11 @@ class VQVAE(Family):
         )
 
     def encode(self, x: Tensor, context: Context | None = None, noise: Noise | None = None) -> Latents:
-        return {"codes": self._grid(self._quantize(x, context)[0].codes, x.shape[0])}
+        found = self._quantize(x, context, noise, 1)
+        return {"codes": found.codes if found.logits is None else found.codes[0]}
 
     def decode(self, latents: Latents, context: Context | None = None) -> Distribution:
-        vectors = self.quantizer.codebook[latents["codes"].long()].movedim(-1, 1)
+        vectors = self._channels_first(self.quantizer.lookup(latents["codes"].long()))
         px: Distribution = self.likelihood(apply(self.decoder, vectors, context), context)
         return px
 
@@ -123,14 +123,20 @@ class VQVAE(Family):
         codes, _ = tree.draw(self.prior(None, context), noise.child("codes"))
         return self.decode({"codes": codes[0]}, context)
 
-    def _quantize(self, x: Tensor, context: Context | None) -> tuple[Quantized, Tensor]:
-        """Quantise the vectors at all positions of all rows; also the encoder's output (B, D, *positions)."""
+    def vitals(self) -> dict[str, Tensor]:
+        return self.quantizer.vitals()
+
+    def _quantize(self, x: Tensor, context: Context | None, noise: Noise | None, samples: int) -> Quantized:
         h = apply(self.encoder, self.preparation.inputs(x), context)
-        found: Quantized = self.quantizer(h.movedim(1, -1).flatten(0, -2))
-        return found, h
+        found: Quantized = self.quantizer(h.movedim(1, -1), noise, samples)
+        return found
 
-    def _grid(self, codes: Tensor, rows: int) -> Tensor:
-        return codes.reshape(rows, *self.latents["codes"])
+    def _posterior(self, found: Quantized) -> Distribution:
+        axes = len(self.latents["codes"])
+        if found.logits is None:
+            return Codes(found.codes, axes)
+        return tree.independent(Categorical(logits=found.logits, validate_args=False), axes)
 
-    def _unfold(self, vectors: Tensor, h: Tensor) -> Tensor:
-        return vectors.reshape(h.movedim(1, -1).shape).movedim(-1, 1)
+    def _channels_first(self, vectors: Tensor) -> Tensor:
+        """(*batch, *positions, D) to (*batch, D, *positions)."""
+        return vectors.movedim(-1, -1 - len(self.positions))

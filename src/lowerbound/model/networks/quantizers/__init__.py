@@ -1,0 +1,1 @@
+"""Quantisers: the bottleneck of discrete latents."""
