@@ -2,6 +2,7 @@
 # make fast   the tests without the slow ones              make docs   the tests of the documentation
 # make lint   style                                        make types  annotations
 # make bench  training speed beside pythae, in an environment of its own
+# make vqbench  steps of a codebook beside vector-quantize-pytorch, in an environment of its own
 # make reference   write docs/reference.md and the tree in README.md from the source
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := .venv/bin
 RUN := runs/demo
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: adbench bench demo test fast docs lint types reference .venv
+.PHONY: adbench bench vqbench demo test fast docs lint types reference .venv
 
 demo: .venv
 	$(BIN)/lowerbound train digits --out $(RUN) --resume
@@ -57,4 +58,12 @@ adbench: .venv .venv-adbench/.installed
 .venv-adbench/.installed: constraints.txt
 	$(PYTHON) -m venv .venv-adbench
 	.venv-adbench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch pyod tqdm
+	@touch $@
+
+vqbench: .venv-vqbench/.installed
+	OMP_NUM_THREADS=1 .venv-vqbench/bin/python benchmarks/quantizers.py
+
+.venv-vqbench/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-vqbench
+	.venv-vqbench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . vector-quantize-pytorch
 	@touch $@
