@@ -347,6 +347,13 @@ LIKELIHOODS: dict[str, tuple[Table, DataSpec]] = {
 QUANTIZERS: dict[str, Table] = {
     "ema": {"kind": "ema", "size": 8, "dimension": 4},
     "ema-rotation": {"kind": "ema", "size": 8, "dimension": 4, "start": False, "passing": {"kind": "rotation"}},
+    "gradient": {"kind": "gradient", "size": 8, "dimension": 4},
+    "sim-vq": {"kind": "sim-vq", "size": 8, "dimension": 4},
+    "gumbel": {"kind": "gumbel", "size": 8, "dimension": 4},
+    "fsq": {"kind": "fsq", "levels": [3, 2, 4]},
+    "lfq": {"kind": "lfq", "bits": 3},
+    "residual": {"kind": "residual", "depth": 2, "stage": {"kind": "ema", "size": 8, "dimension": 4}},
+    "residual-gradient": {"kind": "residual", "depth": 3, "stage": {"kind": "gradient", "size": 4, "dimension": 4}},
 }
 
 # -------------------------------------------------------------------------------------------------------- families

@@ -9,6 +9,7 @@ import torch
 from tables import QUANTIZERS, Table
 from torch import Tensor
 
+from lowerbound.errors import RecipeError
 from lowerbound.kinds import resolve
 from lowerbound.model.build import PARTS
 from lowerbound.model.networks.quantizers.passing import Rotation, StraightThrough
@@ -222,3 +223,123 @@ def test_dead_codes_come_back_to_life(restart: float) -> None:
         step(part, normal(100, 4, seed=number) + (0 if number < 10 else 100), number)
     used = len(step(part, normal(1000, 4, seed=200) + 100, 200).codes.unique())
     assert used == 16 if restart else used < 16
+
+
+# ------------------------------------------------------------------------------------------------- other codebooks
+
+
+def test_a_gradient_codebook_starts_learns_and_comes_back_to_life() -> None:
+    part = make({"kind": "gradient", "size": 16, "dimension": 4})
+    optimizer = torch.optim.SGD(part.parameters(), lr=0.1)
+    for number in range(500):
+        h = normal(500, 4, seed=number) + (0 if number < 10 else 100)
+        found = step(part, h, number)
+        optimizer.zero_grad()
+        found.penalties["codebook"].mean().backward()
+        optimizer.step()
+        if number == 1:
+            assert len(found.codes.unique()) == 16
+    assert len(step(part, normal(1000, 4, seed=600) + 100, 600).codes.unique()) == 16
+
+
+def test_penalties_of_a_learned_codebook_move_one_side_each() -> None:
+    for kind in ("gradient", "sim-vq"):
+        part = make({"kind": kind, "size": 8, "dimension": 4})
+        h = normal(20, 4).requires_grad_()
+        penalties = part(h, None).penalties
+        torch.testing.assert_close(penalties["codebook"], penalties["commitment"])
+        (own,) = part.parameters()
+        codebook = torch.autograd.grad(penalties["codebook"].sum(), [h, own], allow_unused=True, retain_graph=True)
+        commitment = torch.autograd.grad(penalties["commitment"].sum(), [h, own], allow_unused=True)
+        assert codebook[0] is None
+        assert codebook[1] is not None
+        assert commitment[1] is None
+        assert commitment[0] is not None
+
+
+def test_all_codes_of_sim_vq_move_with_the_few_that_are_chosen() -> None:
+    part = make({"kind": "sim-vq", "size": 32, "dimension": 4})
+    before = part.lookup(torch.arange(32)).detach().clone()
+    part(normal(1, 4), None).penalties["codebook"].sum().backward()
+    torch.optim.SGD(part.parameters(), lr=0.1).step()
+    assert ((part.lookup(torch.arange(32)) - before).abs().sum(dim=1) > 0).all()
+
+
+def test_gumbel_draws_have_the_posterior_that_is_said() -> None:
+    """20,000 draws of one row: each frequency within 4.5 standard errors of the softmax; false alarms 6e-5."""
+    part = make({"kind": "gumbel", "size": 5, "dimension": 2})
+    h = normal(1, 5)
+    found = part(h, BatchNoise(0, 0, 1), 20_000)
+    share = torch.bincount(found.codes.flatten(), minlength=5) / 20_000
+    expected = h[0].softmax(dim=0)
+    assert ((share - expected).abs() < 4.5 * (expected * (1 - expected) / 20_000).sqrt()).all()
+    assert torch.equal(part(h, None).codes[0], h.argmax(dim=-1))
+
+
+@pytest.mark.parametrize("levels", [[2], [3], [8, 5, 5, 5], [2, 4, 7]], ids=str)
+def test_fsq_rounds_to_the_nearest_level_and_reaches_all(levels: list[int]) -> None:
+    part = make({"kind": "fsq", "levels": levels})
+    every = part.lookup(torch.arange(part.size))
+    assert len(every.unique(dim=0)) == part.size == math.prod(levels)
+    h = 3 * normal(3000, len(levels))
+    found = part(h, None)
+    for channel, count in enumerate(levels):
+        grid = torch.linspace(-1, 1, count)
+        distance = (h[:, channel].tanh()[:, None] - grid).abs()
+        torch.testing.assert_close(found.vectors[:, channel], grid[distance.argmin(dim=1)])
+    assert torch.equal(part(every.clamp(-0.99999, 0.99999).atanh(), None).codes, torch.arange(part.size))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 5])
+def test_lfq_penalties_are_those_of_the_whole_softmax(bits: int) -> None:
+    part = make({"kind": "lfq", "bits": bits, "temperature": 0.7}).double().train()
+    h = normal(50, 3, bits).double()
+    step(part, h)
+    found = part(h, BatchNoise(0, 1, 50))
+    codebook = part.lookup(torch.arange(part.size))
+    assert set(codebook.unique().tolist()) == {-1.0, 1.0}
+    distance = (h[..., None, :] - codebook).square().sum(dim=-1)
+    p = (-distance / 0.7).softmax(dim=-1)
+    assert torch.equal(found.codes, distance.argmin(dim=-1))
+    entropy = -torch.special.xlogy(p, p).sum(dim=-1)
+    torch.testing.assert_close(found.penalties["entropy"], entropy.sum(dim=1))
+    torch.testing.assert_close(found.statistics["mass"], p.flatten(0, 1).sum(dim=0))
+    share = 0.9 / part.size + 0.1 * p.flatten(0, 1).mean(dim=0)
+    torch.testing.assert_close(part.share, share)
+    torch.testing.assert_close(found.penalties["diversity"], (p * share.log()).sum(dim=-1).sum(dim=1))
+
+
+def test_lfq_diversity_has_the_gradient_of_the_entropy_of_the_mean() -> None:
+    part = make({"kind": "lfq", "bits": 4, "decay": 0.0}).double().train()
+    h = normal(200, 4).double().requires_grad_()
+    step(part, h)  # the moving average is now the mean of this batch
+    penalty = part(h, BatchNoise(0, 1, 200)).penalties["diversity"].mean()
+    codebook = part.lookup(torch.arange(16))
+    mean = (-(h[:, None] - codebook).square().sum(dim=-1)).softmax(dim=-1).mean(dim=0)
+    plain = (mean * mean.log()).sum()
+    torch.testing.assert_close(*(torch.autograd.grad(value, h)[0] for value in (penalty, plain)))
+    torch.testing.assert_close(penalty, plain)
+
+
+def test_each_stage_of_a_residual_quantiser_leaves_less() -> None:
+    stage = {"kind": "ema", "size": 16, "dimension": 4, "decay": 0.9}
+    part = make({"kind": "residual", "depth": 3, "stage": stage})
+    h = normal(500, 4)
+    for number in range(20):
+        step(part, h, number)
+    h.requires_grad_()
+    found = part(h, None)
+    errors = [(h - part.stages[0].lookup(found.codes[:, 0])).square().mean()]
+    for stages in (2, 3):
+        total = sum(part.stages[i].lookup(found.codes[:, i]) for i in range(stages))
+        errors.append((h - total).square().mean())
+    assert errors[0] > 2 * errors[1] > 4 * errors[2]
+    gradient = normal(500, 4, seed=5)
+    found.vectors.backward(gradient)
+    assert torch.equal(h.grad, gradient)  # once, not once per stage
+
+
+@pytest.mark.parametrize("stage", ["gumbel", "residual"])
+def test_a_residual_quantiser_refuses_stages_that_cannot_be(stage: str) -> None:
+    with pytest.raises(RecipeError, match="one code for each position"):
+        make({"kind": "residual", "stage": {"kind": stage}})

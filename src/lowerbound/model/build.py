@@ -23,7 +23,8 @@ from lowerbound.model.families.topdown import TopDown
 from lowerbound.model.families.vae import VAE
 from lowerbound.model.families.vqvae import VQVAE
 from lowerbound.model.networks import attention, convolutional, masking, mlp, network, residual, sequence
-from lowerbound.model.networks.quantizers import ema, passing, quantizer
+from lowerbound.model.networks.quantizers import ema, learned, passing, quantizer, scalars
+from lowerbound.model.networks.quantizers.residual import ResidualQuantizer
 from lowerbound.model.objectives import (
     adversarial,
     controllers,
@@ -92,6 +93,12 @@ PARTS: Groups = {
     },
     quantizer.Quantizer: {
         "ema": ema.EMACodebook,
+        "gradient": learned.GradientCodebook,
+        "sim-vq": learned.SimVQ,
+        "gumbel": learned.GumbelSoftmax,
+        "fsq": scalars.FSQ,
+        "lfq": scalars.LFQ,
+        "residual": ResidualQuantizer,
     },
     passing.Passing: {
         "straight-through": passing.StraightThrough,
