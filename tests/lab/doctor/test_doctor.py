@@ -136,7 +136,8 @@ def test_a_good_loss_by_constant_values_is_found(tmp_path: Path) -> None:
 def test_a_dying_codebook_is_found(tmp_path: Path) -> None:
     """All rows are near one point, so nearly all codes starve."""
     data = dataset(1 + 1e-3 * noise_rows(300, 8, 0), 1 + 1e-3 * noise_rows(300, 8, 1))
-    model = 'model={kind="vq-vae", positions=[4], size=256, dimension=4}'
+    codes = '{kind="ema", size=256, dimension=4, start=false, restart=0.0}'
+    model = f'model={{kind="vq-vae", positions=[4], quantizer={codes}}}'
     objective = 'objective={kind="elbo", penalties={commitment=0.25}}'
     run = lowerbound.train(lowerbound.read_recipe("digits", [*QUICK, model, objective]), tmp_path / "run", data=data)
     assert "codebook dying" in symptoms(doctor_of(run, data))
@@ -277,7 +278,9 @@ def test_settings_in_treatments_exist() -> None:
         for recipe in ("digits", "digits-convolutional", "digits-autoencoder"):
             overrides = [setting.replace('\\"', '"')]
             overrides += ["training.validate_every=100"] if "patience" in setting else []
-            overrides += ['model={kind="vq-vae"}'] if setting.startswith("model.size") else []
+            overrides += (
+                ['model={kind="vq-vae", quantizer={kind="ema"}}'] if setting.startswith("model.quantizer") else []
+            )
             chosen = lowerbound.read_recipe(recipe, overrides)
             try:
                 lowerbound.make_loop(chosen, lowerbound.load_data(chosen.data))

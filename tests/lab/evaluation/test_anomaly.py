@@ -83,7 +83,8 @@ def test_the_strange_value_of_a_row_is_found(model: Family, rows: Tensor) -> Non
 
 
 def test_values_are_scored_where_all_samples_are_alike() -> None:
-    table = {"kind": "vq-vae", "positions": [2], "size": 8, "dimension": 4, "likelihood": {"kind": "gaussian"}}
+    quantizer = {"kind": "ema", "size": 8, "dimension": 4}
+    table = {"kind": "vq-vae", "positions": [2], "quantizer": quantizer, "likelihood": {"kind": "gaussian"}}
     model = build_model(table, DataSpec((DATA,)), 0).eval()
     few = torch.randn(6, DATA, generator=generator(1))
     found = feature_scores(model, few, samples=3)

@@ -194,7 +194,7 @@ def codebook(patient: Patient) -> Diagnosis | None:
             ],
             [
                 "start the codebook at data (k-means) and restart dead codes",
-                "a smaller codebook: --set model.size=128",
+                "a smaller codebook: --set model.quantizer.size=128",
                 "a larger commitment: --set objective.penalties.commitment=1",
             ],
         )
