@@ -12,7 +12,7 @@ import torch
 from harness import Cli
 from PIL import Image
 
-QUICK = ("--set", "training.epochs=40")
+QUICK = ("--set", "training.epochs=40", "--set", 'training.guard.policy="off"')
 
 
 @pytest.fixture(scope="module")

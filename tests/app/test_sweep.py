@@ -112,7 +112,16 @@ def test_a_stopped_sweep_says_how_to_go_on(cli: Cli, tmp_path: Path, monkeypatch
 def test_runs_that_fail_are_told_and_do_not_stop_the_others(cli: Cli, tmp_path: Path) -> None:
     """A weight of 1e30 on the rate makes numbers that are not finite; one of 50 collapses; 1 is healthy."""
     out = tmp_path / "out"
-    steps = ("--set", "training.steps=300", "--set", "evaluation.samples=2", "--set", "evaluation.examples=60")
+    steps = (
+        "--set",
+        'training.guard.policy="off"',
+        "--set",
+        "training.steps=300",
+        "--set",
+        "evaluation.samples=2",
+        "--set",
+        "evaluation.examples=60",
+    )
     ended = cli("sweep", "digits", "--over", "objective.beta=1e38,50,1", *steps, "--out", out)
     assert ended.code == 0
     failed = {run["value"]: run["failed"] for run in json.loads((out / "sweep.json").read_text())["runs"]}

@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 from torch.nn import functional
 
 import lowerbound
-from lowerbound.errors import RecipeError
+from lowerbound.errors import LowerboundError
 from lowerbound.lab.data.rows import Dataset, InMemory
 from lowerbound.lab.doctor.examine import CHECKS, Examination, doctor, examine
 from lowerbound.lab.doctor.patient import Patient
@@ -26,7 +26,7 @@ from lowerbound.model.spec import DataSpec
 from lowerbound.noise import generator
 from lowerbound.recipe import Evaluation
 
-QUICK = ["training.epochs=60"]
+QUICK = ["training.epochs=60", 'training.guard.policy="off"']
 
 
 def train(folder: Path, *overrides: str, recipe: str = "digits", data: Dataset | None = None) -> Run:
@@ -284,6 +284,6 @@ def test_settings_in_treatments_exist() -> None:
             chosen = lowerbound.read_recipe(recipe, overrides)
             try:
                 lowerbound.make_loop(chosen, lowerbound.load_data(chosen.data))
-            except RecipeError as error:
+            except LowerboundError as error:
                 refused.append(str(error))
         assert len(refused) < 3, refused
