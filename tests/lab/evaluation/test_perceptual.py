@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import lpips
 
 from lowerbound.errors import DataError, NotSupportedError
+from lowerbound.files import sha256
+from lowerbound.lab.evaluation.features import make_extractor
 from lowerbound.lab.evaluation.perceptual import Perceptual, perceptual_results
 from lowerbound.model.spec import DataSpec
 from lowerbound.noise import generator
@@ -79,3 +81,22 @@ def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
         Perceptual(tmp_path / "other.safetensors")
     with pytest.raises(NotSupportedError, match="images"):
         perceptual_results(tmp_path / "other.safetensors", torch.zeros(2, 3), torch.zeros(2, 3), DataSpec((3,)))
+
+
+def test_the_same_weights_are_an_extractor_of_features(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = alexnet().eval()
+    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, tmp_path / "alex.safetensors")
+    spec = DataSpec((1, 64, 64), levels=256)
+    raw = torch.randint(0, 256, (5, 1, 64, 64), dtype=torch.uint8, generator=generator(0))
+    extractor = make_extractor(str(tmp_path / "alex.safetensors"), spec)
+    shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
+    x = ((raw / 127.5 - 1).expand(-1, 3, -1, -1) - shift[:, None, None]) / scale[:, None, None]
+    with torch.no_grad():
+        wanted = network.features[:12](x).mean(dim=(2, 3))
+    assert torch.allclose(extractor(raw), wanted, atol=1e-5)
+    assert extractor.hash == sha256(tmp_path / "alex.safetensors")
+    with pytest.raises(NotSupportedError, match="too small"):
+        extractor(raw[..., :8, :8])
+    with pytest.raises(NotSupportedError, match="images"):
+        make_extractor(str(tmp_path / "alex.safetensors"), DataSpec((3,)))

@@ -41,7 +41,7 @@ def evaluate(
     ] = None,
     features: Annotated[
         list[str] | None,
-        typer.Option(help="What samples are compared by: raw, own, a file .onnx or a run; repeat for several."),
+        typer.Option(help="What samples are compared by: raw, own, a network's file or a run; repeat for several."),
     ] = None,
     perceptual: Annotated[
         str | None, typer.Option(help="Weights of the perceptual distance LPIPS, .safetensors.")

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lowerbound.errors import DataError, NotSupportedError, UsageError
 from lowerbound.files import sha256
+from lowerbound.lab.evaluation.perceptual import ConvolutionalNetwork
 from lowerbound.lab.generation import use
 from lowerbound.lab.onnx import OnnxNetwork
 from lowerbound.lab.run import Run
@@ -55,8 +56,8 @@ def make_extractor(name: str, spec: DataSpec, model: Family | None = None) -> Ex
     """The extractor of a setting.
 
     Args:
-        name: "raw" values; "own", the codes of the judged model; a file with the ending .onnx; or the folder of a run,
-            for the codes of its model.
+        name: "raw" values; "own", the codes of the judged model; a network in a file .onnx, or the weights of AlexNet
+            or VGG-16 in a file .safetensors; or the folder of a run, for the codes of its model.
         spec: facts about the rows.
         model: that is judged, if one is.
 
@@ -73,8 +74,10 @@ def make_extractor(name: str, spec: DataSpec, model: Family | None = None) -> Ex
     path = Path(name)
     if path.suffix == ".onnx":
         return _onnx(path, spec)
+    if path.suffix == ".safetensors":
+        return _weights(path, spec)
     if not path.is_dir():
-        raise UsageError(f'`features` names {name}, which is neither "raw", "own", an .onnx file nor a run.')
+        raise UsageError(f'`features` names {name}, which is neither "raw", "own", a file of a network nor a run.')
     return _codes(path.name, Run(path).model())
 
 
@@ -107,6 +110,19 @@ def _onnx(path: Path, spec: DataSpec) -> Extractor:
         return found.flatten(2).mean(dim=2) if found.ndim > 2 else found
 
     return Extractor(path.stem, sha256(path), run)
+
+
+def _weights(path: Path, spec: DataSpec) -> Extractor:
+    """The deepest features of AlexNet or VGG-16, averaged over places; grey images are taken as colour."""
+    network = ConvolutionalNetwork(path)
+    if len(spec.event) != 3 or spec.event[0] not in (1, 3):
+        raise NotSupportedError(f"{path} takes grey or colour images, and these rows have shape {list(spec.event)}.")
+
+    def run(raw: Tensor) -> Tensor:
+        x = 2 * _unit_range(raw, spec) - 1
+        return network.features(x.expand(-1, 3, -1, -1))[-1].flatten(2).mean(dim=2)
+
+    return Extractor(path.stem, sha256(path), torch.no_grad()(run))
 
 
 def _unit_range(raw: Tensor, spec: DataSpec) -> Tensor:

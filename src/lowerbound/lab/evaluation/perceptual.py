@@ -49,44 +49,69 @@ VGG16 = Layout(
 KINDS = {(64, 3, 11, 11): ALEXNET, (64, 3, 3, 3): VGG16}  # by the shape of the first layer
 
 
-class Perceptual:
-    """The distance, with weights of AlexNet or VGG-16.
+class ConvolutionalNetwork:
+    """The convolutions of AlexNet or VGG-16, on images from -1 to 1.
 
     Args:
-        path: safetensors with `features.N.weight` and `.bias` of the convolutions, numbered as torchvision does, and
-            `lin0.model.1.weight` to `lin4.model.1.weight`, as LPIPS does.
+        path: safetensors with `features.N.weight` and `.bias`, numbered as torchvision does.
 
     Raises:
         DataError: the file is missing, damaged, or has other tensors.
     """
 
     def __init__(self, path: Path) -> None:
-        self._weights = {name: tensor.float() for name, tensor in read_tensors(path).items()}
-        first = self._weights.get("features.0.weight")
+        self.path, self.weights = path, {name: tensor.float() for name, tensor in read_tensors(path).items()}
+        first = self.weights.get("features.0.weight")
         layout = None if first is None else KINDS.get(cast(tuple[int, int, int, int], tuple(first.shape)))
         if layout is None:
             raise DataError(f"{path} has no first layer of AlexNet or VGG-16 (`features.0.weight`).")
-        self._layout = layout
+        self.layout = layout
         numbers = [layer[0] for layer in layout.layers if layer is not None]
-        needed = [f"features.{number}.{part}" for number in numbers for part in ("weight", "bias")]
-        needed += [f"lin{place}.model.1.weight" for place in range(len(layout.taps))]
-        if missing := [name for name in needed if name not in self._weights]:
-            raise DataError(f"{path} lacks the tensor `{missing[0]}`.")
+        self.need([f"features.{number}.{part}" for number in numbers for part in ("weight", "bias")])
+
+    def need(self, names: list[str]) -> None:
+        """Refuse a file without these tensors."""
+        if missing := [name for name in names if name not in self.weights]:
+            raise DataError(f"{self.path} lacks the tensor `{missing[0]}`.")
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Features of images on [-1, 1], (N, 3, H, W), at five depths, each of unit length at each place."""
+        """Features of images (N, 3, H, W) at five depths, (N, C, h, w) each.
+
+        Raises:
+            NotSupportedError: images that are too small.
+        """
+        size = list(x.shape[-2:])
         x = (x - torch.tensor(SHIFT)[:, None, None]) / torch.tensor(SCALE)[:, None, None]
         found = []
-        for layer in self._layout.layers:
-            if layer is None:
-                x = functional.max_pool2d(x, self._layout.pool, 2)
-                continue
-            number, stride, padding = layer
-            weight, bias = (self._weights[f"features.{number}.{part}"] for part in ("weight", "bias"))
-            x = functional.conv2d(x, weight, bias, stride, padding).relu()
-            if number in self._layout.taps:
-                found.append(x / (x.square().sum(dim=1, keepdim=True) + EPSILON).sqrt())
+        try:
+            for layer in self.layout.layers:
+                if layer is None:
+                    x = functional.max_pool2d(x, self.layout.pool, 2)
+                    continue
+                number, stride, padding = layer
+                weight, bias = (self.weights[f"features.{number}.{part}"] for part in ("weight", "bias"))
+                x = functional.conv2d(x, weight, bias, stride, padding).relu()
+                if number in self.layout.taps:
+                    found.append(x)
+        except RuntimeError:
+            raise NotSupportedError(f"images of {size} pixels are too small for this network.") from None
         return found
+
+
+class Perceptual:
+    """The distance, with weights of AlexNet or VGG-16.
+
+    Args:
+        path: as for the network, with `lin0.model.1.weight` to `lin4.model.1.weight`, as LPIPS does.
+
+    Raises:
+        DataError: the file is missing, damaged, or has other tensors.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.network = ConvolutionalNetwork(path)
+        self.names = [f"lin{place}.model.1.weight" for place in range(len(self.network.layout.taps))]
+        self.network.need(self.names)
 
     @torch.no_grad()
     def __call__(self, real: Tensor, made: Tensor) -> Tensor:
@@ -96,19 +121,19 @@ class Perceptual:
             NotSupportedError: images that are too small.
         """
         parts = []
-        try:
-            for one, other in zip(real.float().split(ROWS), made.float().split(ROWS), strict=True):
-                pairs = zip(self.features(one), self.features(other), strict=True)
-                weighed = [
-                    functional.conv2d((a - b).square(), self._weights[f"lin{place}.model.1.weight"]).mean(dim=(1, 2, 3))
-                    for place, (a, b) in enumerate(pairs)
-                ]
-                parts.append(torch.stack(weighed).sum(dim=0))
-        except RuntimeError:
-            raise NotSupportedError(
-                f"images of {list(real.shape[-2:])} pixels are too small for this network."
-            ) from None
+        for one, other in zip(real.float().split(ROWS), made.float().split(ROWS), strict=True):
+            pairs = zip(self.network.features(one), self.network.features(other), strict=True)
+            weighed = [
+                functional.conv2d((_unit(a) - _unit(b)).square(), self.network.weights[name]).mean(dim=(1, 2, 3))
+                for name, (a, b) in zip(self.names, pairs, strict=True)
+            ]
+            parts.append(torch.stack(weighed).sum(dim=0))
         return torch.cat(parts)
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Of unit length at each place."""
+    return features / (features.square().sum(dim=1, keepdim=True) + EPSILON).sqrt()
 
 
 def perceptual_results(path: Path, real: Tensor, made: Tensor, spec: DataSpec) -> dict[str, Result]:
