@@ -45,3 +45,21 @@ def test_what_cannot_be_scored_is_refused(cli: Cli, gmm2d: Path, tmp_path: Path)
     np.save(tmp_path / "rows.npy", np.array([[0.0, 1.0], [np.nan, 0.0]], dtype=np.float32))
     cli("score", gmm2d, "--input", tmp_path / "rows.npy", "--out", tmp_path / "s.csv").refused(2, "rows.npy")
     assert not (tmp_path / "s.csv").exists()
+
+
+def test_maps_say_where_a_row_is_strange(cli: Cli, tmp_path: Path) -> None:
+    digits = tmp_path / "run"
+    assert cli("train", "digits", "--set", "training.epochs=40", "--out", digits).code == 0
+    raw = lowerbound.load_rows(lowerbound.Run(digits), count=20).raw.numpy().copy()
+    raw[3, 0, :2, :2] = 16 - raw[3, 0, :2, :2]  # the empty corner of one image is bright
+    np.save(tmp_path / "rows.npy", raw)
+    given = ("score", digits, "--input", tmp_path / "rows.npy", "--out", tmp_path / "scores.csv", "--maps")
+    assert cli(*given, tmp_path / "maps.npy").code == 0
+    maps = np.load(tmp_path / "maps.npy")
+    assert maps.shape == raw.shape
+    assert maps.sum(axis=(1, 2, 3)) == pytest.approx(read(tmp_path / "scores.csv")["reconstruction"], rel=1e-4)
+    corners = maps[:, 0, :2, :2].mean(axis=(1, 2))
+    assert corners.argmax() == 3
+    assert cli(*given, tmp_path / "maps.png").code == 0
+    assert (tmp_path / "maps.png").stat().st_size > 0
+    cli(*given, tmp_path / "maps.txt").refused(2, ".npy")

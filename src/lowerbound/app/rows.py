@@ -67,6 +67,30 @@ def write_rows(path: Path, rows: Tensor, spec: DataSpec) -> None:
         raise UsageError(f"{path}: the extension of --out decides the format; use .npy or .png.")
 
 
+def write_maps(path: Path, raw: Tensor, maps: Tensor, order: list[int], spec: DataSpec) -> None:
+    """Write where rows are strange, (N, *event), nats: .npy of all rows; .png of some images, brighter is stranger.
+
+    Args:
+        path: where to write.
+        raw: the rows.
+        maps: of them.
+        order: rows to show on a picture, the strangest first; all maps of a picture have one scale.
+        spec: of the rows.
+
+    Raises:
+        UsageError: another extension, or a picture of rows that are no images.
+    """
+    if path.suffix.lower() == ".npy":
+        _save_array(path, maps.cpu().numpy())
+        return
+    if path.suffix.lower() != ".png" or len(spec.event) != 3:
+        raise UsageError(f"--maps {path} was given; use .npy, or .png for images.")
+    shown = maps[order].mean(dim=1, keepdim=True).expand(-1, spec.event[0], -1, -1).double()
+    top = 1 if spec.levels is None else spec.levels - 1
+    span = (shown.max() - shown.min()).clamp(min=1e-12)
+    write_stack(path, {"data": raw[order].cpu(), "map": (shown - shown.min()) / span * top}, spec)
+
+
 def write_pairs(path: Path, originals: Tensor, rows: Tensor, spec: DataSpec) -> None:
     """Write reconstructions: .npy of them alone, .png with the originals above them."""
     if path.suffix.lower() == ".png":

@@ -14,6 +14,7 @@ from lowerbound.app.cli.sample import Label
 from lowerbound.errors import UsageError
 
 STRANGEST = 5
+SHOWN = 16  # rows on a picture of maps
 
 
 def _writable(out: Path) -> Path:
@@ -25,6 +26,9 @@ def _writable(out: Path) -> Path:
 def score(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     out: Annotated[Path, typer.Option(callback=_writable, help="Where to write: .csv, one line per row.")],
+    maps: Annotated[
+        Path | None, typer.Option(help="Write where each row is strange: .npy (nats), or .png of the strangest images.")
+    ] = None,
     input_: Input = None,
     split: Split = "test",
     count: Count = 1_000_000_000,
@@ -40,6 +44,10 @@ def score(
     scores = lowerbound.score_rows(place, model, batch, samples, data_dir)
     lowerbound.write_columns(out, scores)
     order = scores["p_value"].argsort()[:STRANGEST].tolist()
+    if maps is not None:
+        found = lowerbound.feature_scores(model, batch.raw, batch.context, samples)
+        most = scores["reconstruction"].argsort(descending=True)[:SHOWN].tolist()
+        lowerbound.write_maps(maps, batch.raw, found, most, model.data)
     if json_:
         strangest = [{"row": row, "p_value": float(scores["p_value"][row])} for row in order]
         print_json({"out": str(out), "rows": len(batch.raw), "scores": list(scores), "strangest": strangest})
