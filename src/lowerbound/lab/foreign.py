@@ -119,8 +119,8 @@ class Foreign(Family):
         return {name: tuple(q.event_shape) for name, q in self.posteriors(blank).items()}
 
 
-class DiffusersKL(Foreign):
-    """`AutoencoderKL` of diffusers: a Gaussian posterior, a standard normal prior.
+class DiffusersTiny(Foreign):
+    """`AutoencoderTiny` of diffusers: a deterministic code.
 
     Args:
         data: facts about the data.
@@ -133,16 +133,24 @@ class DiffusersKL(Foreign):
         self.latents = self._shapes()
 
     def posteriors(self, x: Tensor) -> dict[str, Distribution]:
+        codes = self.network.encode(x).latents
+        return {"z": Delta(codes, codes.ndim - 1)}
+
+    def restored(self, latents: Latents) -> Tensor:
+        made: Tensor = self.network.decode(latents["z"]).sample
+        return made
+
+
+class DiffusersKL(DiffusersTiny):
+    """`AutoencoderKL` of diffusers: a Gaussian posterior, a standard normal prior."""
+
+    def posteriors(self, x: Tensor) -> dict[str, Distribution]:
         q = self.network.encode(x).latent_dist
         return {"z": tree.diagonal_normal(q.mean, q.logvar, q.mean.ndim - 1)}
 
     def priors(self) -> dict[str, Distribution]:
         zeros = torch.zeros(self.latents["z"], device=next(self.parameters()).device)
         return {"z": tree.diagonal_normal(zeros, zeros, zeros.ndim)}
-
-    def restored(self, latents: Latents) -> Tensor:
-        made: Tensor = self.network.decode(latents["z"]).sample
-        return made
 
 
 class DiffusersVQ(Foreign):
@@ -173,28 +181,6 @@ class DiffusersVQ(Foreign):
         codes = latents["codes"].long()
         vectors = self.network.quantize.embedding(codes).movedim(-1, 1)
         made: Tensor = self.network.decode(vectors, force_not_quantize=True).sample
-        return made
-
-
-class DiffusersTiny(Foreign):
-    """`AutoencoderTiny` of diffusers: a deterministic code.
-
-    Args:
-        data: facts about the data.
-        network: the loaded network.
-    """
-
-    def __init__(self, data: DataSpec, network: nn.Module) -> None:
-        super().__init__(data, "symmetric")
-        self.network: Any = network
-        self.latents = self._shapes()
-
-    def posteriors(self, x: Tensor) -> dict[str, Distribution]:
-        codes = self.network.encode(x).latents
-        return {"z": Delta(codes, codes.ndim - 1)}
-
-    def restored(self, latents: Latents) -> Tensor:
-        made: Tensor = self.network.decode(latents["z"]).sample
         return made
 
 

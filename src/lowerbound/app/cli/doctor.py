@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import Progress
 
 import lowerbound
 from lowerbound.app.cli.console import Device, Json, console, print_json, say
-from lowerbound.app.cli.evaluate import shape_of
+from lowerbound.app.cli.evaluate import Scale, Size, shape_of
 from lowerbound.app.report.examined import write_examination
 from lowerbound.errors import UsageError
 
@@ -26,10 +26,8 @@ def doctor(
     data: Annotated[
         Path | None, typer.Option(help="Folder of pictures to examine on, instead of the run's own data.")
     ] = None,
-    size: Annotated[str | None, typer.Option(help="With --data: HEIGHT,WIDTH of the pictures.")] = None,
-    scale: Annotated[
-        Literal["raw", "unit", "symmetric"], typer.Option(help="Values that a pair in ONNX takes: 0-255, 0-1, -1-1.")
-    ] = "raw",
+    size: Size = None,
+    scale: Scale = "raw",
     out: Annotated[Path | None, typer.Option(help="The page; default: doctor.html in the run.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where data lie (default: $LOWERBOUND_DATA).")] = None,
     device: Device = "cpu",

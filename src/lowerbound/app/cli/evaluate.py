@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from lowerbound.lab.judge import Judgement
 
 
+Size = Annotated[str | None, typer.Option(help="With --data: HEIGHT,WIDTH of the pictures.")]
+Scale = Annotated[
+    Literal["raw", "unit", "symmetric"], typer.Option(help="Values that a pair in ONNX takes: 0-255, 0-1, -1-1.")
+]
+
+
 def evaluate(
     target: Annotated[
         Path,
@@ -28,10 +34,8 @@ def evaluate(
     data: Annotated[
         Path | None, typer.Option(help="Folder of pictures to judge on, instead of the run's own data.")
     ] = None,
-    size: Annotated[str | None, typer.Option(help="With --data: HEIGHT,WIDTH of the pictures.")] = None,
-    scale: Annotated[
-        Literal["raw", "unit", "symmetric"], typer.Option(help="Values that a pair in ONNX takes: 0-255, 0-1, -1-1.")
-    ] = "raw",
+    size: Size = None,
+    scale: Scale = "raw",
     samples: Annotated[int | None, typer.Option(min=1, help="Samples of the importance bound.")] = None,
     split: Annotated[Literal["train", "validation", "test"] | None, typer.Option(help="Which rows.")] = None,
     examples: Annotated[int | None, typer.Option(min=1, help="At most so many rows.")] = None,
