@@ -66,6 +66,8 @@ _PUBLIC = {
     "traverse": "lowerbound.lab.generation.paths",
     "validate": "lowerbound.lab.data.validate",
     "write_columns": "lowerbound.app.rows",
+    "write_compared": "lowerbound.app.report.compared",
+    "write_examination": "lowerbound.app.report.examined",
     "write_comparison": "lowerbound.app.report.comparison",
     "write_latents": "lowerbound.app.rows",
     "write_maps": "lowerbound.app.rows",

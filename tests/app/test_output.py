@@ -78,7 +78,7 @@ def test_a_traceback_only_with_debug(cli: Cli, tmp_path: Path) -> None:
         (("train",), "recipe"),
         (("train", "digits", "--out"), "--out"),
         (("train", "digits", "--stes", "3"), "--set"),
-        (("evaluate",), "run"),
+        (("evaluate",), "target"),
         (("evaluate", "run", "--samples", "0"), "--samples"),
         (("evaluate", "run", "--split", "all"), "--split"),
     ],

@@ -169,7 +169,7 @@ def test_factor_vae_moves_the_encoder_through_the_critic_and_neither_player_the_
 
 
 def test_discrete_codes_are_refused_by_what_moves_codes() -> None:
-    model = FAMILIES["vq-vae"].make()
+    model = FAMILIES["vq-vae-ema"].make()
     noise = BatchNoise(0, 0, 6)
     x = model.preparation.prepare(raw_rows(model.data), noise)
     for kind in ("wasserstein-mmd", "sliced-wasserstein"):

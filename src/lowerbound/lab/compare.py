@@ -27,6 +27,8 @@ SMALLER = ("nll", "bits_per_dim", "squared_error", "lpips", "frechet", "kernel",
            "prior_hole", "sample_hole", "small_prior_gain", "edit_round_trip", "two_sample_accuracy")  # fmt: skip
 SAMPLES = ("frechet", "kernel", "precision", "recall", "density", "coverage", "two_sample")
 
+CLEAR = 2.0  # standard errors from which a difference is marked
+
 Better = Literal["larger", "smaller", ""]
 
 
@@ -48,6 +50,24 @@ class Line:
     stderrs: list[float | None]
     differences: list[float | None]
     refused: str = ""
+
+    def cell(self, place: int) -> str:
+        """The value, its standard error, and how far it is from the first."""
+        value, error, difference = self.values[place], self.stderrs[place], self.differences[place]
+        if value is None:
+            return ""
+        text = f"{value:.4g}" + ("" if error is None else f" ± {error:.2g}")
+        if difference is None:
+            return text
+        found = self.verdict(place)
+        return f"{text} ({difference:+.1f} s.e.{found and ', '}{found})"
+
+    def verdict(self, place: int) -> str:
+        """The word "better" or "worse" where the difference is clear and one end is better."""
+        difference = self.differences[place]
+        if difference is None or not self.better or abs(difference) < CLEAR:
+            return ""
+        return "better" if (difference > 0) == (self.better == "larger") else "worse"
 
 
 @dataclass(frozen=True)

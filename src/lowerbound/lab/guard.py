@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -90,7 +91,9 @@ class CollapseGuard:
     """
 
     def __init__(self, guard: Guard, loop: Loop, rows: Rows) -> None:
-        self.guard, self.loop, self.rows = guard, loop, rows
+        # The loop holds its guard: without a weak reference both would outlive the run, with all its tensors and files.
+        self.guard, self.rows = guard, rows
+        self.loop: Loop = weakref.proxy(loop)
         self.units = sum(math.prod(shape) for shape in loop.model.latents.values())
         self.watches = guard.policy != "off" and self.units > 0 and len(rows) > 1
         self.low = 0  # steps in a row with a dead rate

@@ -22,6 +22,7 @@ OVERRIDES = [
     "training.batch_size=64",
     "training.checkpoint_every=20",
     "training.journal_every=1",
+    "training.guard.window=4",  # the guard looks before memory is measured, and again and again
     'model.likelihood.kind="bernoulli"',
     "model.latent=2",
     "model.encoder.widths=[4]",

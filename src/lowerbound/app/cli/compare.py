@@ -10,7 +10,6 @@ import typer
 
 import lowerbound
 from lowerbound.app.cli.console import Json, print_json, say
-from lowerbound.app.report.compared import shown, write_compared
 
 
 def compare(
@@ -24,14 +23,14 @@ def compare(
     """Put the numbers of several judged runs side by side, with differences in standard errors."""
     found = lowerbound.compare(runs)
     if out is not None:
-        write_compared(out, runs, found, data_dir)
+        lowerbound.write_compared(out, runs, found, data_dir)
     if json_:
         print_json(asdict(found))
         return
     lines = [["number", *found.names, "better is"]]
     for line in found.lines:
         note = f"not comparable: {line.refused}" if line.refused else line.better
-        lines.append([line.name, *(shown(line, place) for place in range(len(line.values))), note])
+        lines.append([line.name, *(line.cell(place) for place in range(len(line.values))), note])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for cells in lines:
         say("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())

@@ -11,7 +11,6 @@ from rich.progress import Progress
 import lowerbound
 from lowerbound.app.cli.console import Device, Json, console, print_json, say
 from lowerbound.app.cli.evaluate import Scale, Size, shape_of
-from lowerbound.app.report.examined import write_examination
 from lowerbound.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def doctor(
             found = lowerbound.doctor_foreign(target, rows, scale=scale, device=device, watch=watch)
     page = out or (target / "doctor.html" if run is not None else None)
     if page is not None:
-        write_examination(
+        lowerbound.write_examination(
             page, target.resolve().name, found, rows.spec if rows is not None else lowerbound.Run(target).data_spec()
         )
     if json_:

@@ -17,7 +17,6 @@ from lowerbound.lab.generation import use
 from lowerbound.lab.run import Run
 
 COLUMNS = 10
-CLEAR = 2.0  # standard errors from which a difference is marked
 
 
 def write_compared(out: Path, paths: Sequence[Path], found: Comparison, data_dir: Path | None = None) -> None:
@@ -40,28 +39,8 @@ def write_compared(out: Path, paths: Sequence[Path], found: Comparison, data_dir
     write_text(out, page)
 
 
-def shown(line: Line, place: int) -> str:
-    """A cell: the value, its standard error, and how far it is from the first."""
-    value, error, difference = line.values[place], line.stderrs[place], line.differences[place]
-    if value is None:
-        return ""
-    text = f"{value:.4g}" + ("" if error is None else f" ± {error:.2g}")
-    if difference is None:
-        return text
-    found = verdict(line, place)
-    return f"{text} ({difference:+.1f} s.e.{found and ', '}{found})"
-
-
-def verdict(line: Line, place: int) -> str:
-    """The word "better" or "worse" where the difference is clear and one end is better."""
-    difference = line.differences[place]
-    if difference is None or not line.better or abs(difference) < CLEAR:
-        return ""
-    return "better" if (difference > 0) == (line.better == "larger") else "worse"
-
-
 def _row(line: Line) -> dict[str, object]:
-    cells = [{"text": shown(line, place), "kind": verdict(line, place)} for place in range(len(line.values))]
+    cells = [{"text": line.cell(place), "kind": line.verdict(place)} for place in range(len(line.values))]
     return {"name": line.name, "better": line.better, "cells": cells, "refused": line.refused}
 
 
