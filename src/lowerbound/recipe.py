@@ -166,7 +166,7 @@ class Evaluation(_Record):
     annealing: int | None = Field(default=None, gt=0)
     features: list[str] = Field(default_factory=lambda: ["raw"])
     perceptual: str | None = None
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
 
 
 class Recipe(_Record):

@@ -105,11 +105,16 @@ def test_a_pair_in_onnx_reconstructs_as_its_source(tmp_path: Path) -> None:
 
 
 def test_folders_of_pictures_are_compared_as_pairs_and_as_sets(tmp_path: Path) -> None:
-    real = write_pictures(tmp_path / "real", 60)
+    real = write_pictures(tmp_path / "real", 120)
     same = evaluate_pictures(real, pictures_of(real))
     assert same.results["psnr_db"].value == 100
-    assert same.results["precision_raw"].value == 1
-    other = evaluate_pictures(write_pictures(tmp_path / "other", 60, seed=1), pictures_of(real))
+    assert same.protocol["generated"] == {"rows": 60}  # a picture and its own pair are never in both sets
+    accuracy = same.results["two_sample_accuracy_raw"]
+    assert isinstance(accuracy.value, float)
+    assert abs(accuracy.value - 0.5) < 0.2
+    some = evaluate_pictures(real, pictures_of(real), Evaluation(examples=100))
+    assert some.protocol["generated"] == {"rows": 50}
+    other = evaluate_pictures(write_pictures(tmp_path / "other", 120, seed=1), pictures_of(real))
     assert other.results["psnr_db"].value == pytest.approx(7.8, abs=0.3)  # of independent uniform values: 1 / 6
     (tmp_path / "few").mkdir()
     Image.open(real / "000.png").save(tmp_path / "few" / "unknown.png")

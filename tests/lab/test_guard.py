@@ -23,10 +23,11 @@ import lowerbound
 from lowerbound.errors import TrainingFailedError
 from lowerbound.lab import checkpoint
 from lowerbound.lab.data.load import load_data
-from lowerbound.lab.data.rows import InMemory
+from lowerbound.lab.data.rows import InMemory, Rows
 from lowerbound.lab.evaluation.usage import Usage, usage
 from lowerbound.lab.experiment import make_loop
 from lowerbound.lab.guard import Alarm, CollapseError, CollapseGuard, Stage
+from lowerbound.lab.training.loop import Loop
 from lowerbound.model.families.vae import VAE
 from lowerbound.model.networks.mlp import MLP
 from lowerbound.noise import BatchNoise
@@ -42,8 +43,16 @@ def recipe(*settings: str, name: str = "digits") -> Recipe:
     return lowerbound.read_recipe(name, [*QUIET, *settings])
 
 
+class Alone(CollapseGuard):
+    """Keeps its loop, which nobody else does."""
+
+    def __init__(self, guard: Guard, loop: Loop, rows: Rows) -> None:
+        super().__init__(guard, loop, rows)
+        self.kept = loop
+
+
 def made(*settings: str, **guard: object) -> CollapseGuard:
-    return CollapseGuard(Guard.model_validate(guard), make_loop(recipe(*settings), DIGITS), DIGITS.validation)
+    return Alone(Guard.model_validate(guard), make_loop(recipe(*settings), DIGITS), DIGITS.validation)
 
 
 def watched(guard: CollapseGuard, steps: int, meddle: Callable[[int, VAE], None]) -> list[Alarm]:
@@ -122,7 +131,7 @@ def test_a_decoder_that_ignores_the_codes_is_seen() -> None:
     assert alarms[0].seen.information > 0.05
 
 
-class Planned(CollapseGuard):
+class Planned(Alone):
     """Sees what was planned."""
 
     plan: Usage = HEALTHY

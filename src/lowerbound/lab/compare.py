@@ -137,12 +137,11 @@ def _refused(name: str, protocols: list[dict[str, Any]]) -> str:
         return ""
     if len({str(protocol.get("generated")) for protocol in protocols}) > 1:
         return "other numbers of samples"
-    hashes = {
-        found
-        for protocol in protocols
-        for extractor, found in protocol.get("extractors", {}).items()
-        if name.endswith(f"_{extractor}")
-    }
+    hashes = set()
+    for protocol in protocols:
+        known = protocol.get("extractors", {})
+        fitting = [extractor for extractor in known if name.endswith(f"_{extractor}")]
+        hashes.add(known[max(fitting, key=len)] if fitting else "")
     return "other extractors of features (their hashes differ)" if len(hashes) > 1 else ""
 
 
@@ -159,10 +158,18 @@ def _read(path: Path) -> dict[str, Any]:
     if (
         not isinstance(results, dict)
         or not isinstance(found.get("protocol"), dict)
-        or not all(isinstance(result, dict) and {"value", "stderr"} <= result.keys() for result in results.values())
+        or not all(map(_is_result, results.values()))
     ):
         raise DataError(f"{place} is not what `lowerbound evaluate` wrote; run that again.")
     return found
+
+
+def _is_result(result: Any) -> bool:
+    return (
+        isinstance(result, dict)
+        and isinstance(result.get("value"), int | float | list)
+        and isinstance(result.get("stderr", ""), int | float | None)
+    )
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

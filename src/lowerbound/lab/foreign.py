@@ -224,10 +224,14 @@ def open_autoencoder(path: Path, data: DataSpec, scale: Scale = "raw") -> Foreig
         UsageError: there is no such autoencoder.
         DataError: files that are broken, or data that do not fit it.
     """
-    found = _opened(path, data, scale)
     blank = torch.zeros(1, *data.event)
-    with torch.no_grad():
-        made = found.restored(found.encode(found.preparation.prepare(blank, None)))
+    try:
+        found = _opened(path, data, scale)
+        with torch.no_grad():
+            made = found.restored(found.encode(found.preparation.prepare(blank, None)))
+    except RuntimeError as error:  # what a network says of shapes that it cannot take
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path} does not take rows of shape {list(data.event)}: {reason}") from None
     if made.shape != blank.shape:
         raise DataError(
             f"{path} makes rows of shape {list(made.shape[1:])} of rows of shape {list(data.event)}: give it a size "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lowerbound.errors import NotABoundError, NotSupportedError
+from lowerbound.errors import NotABoundError, NotSupportedError, UsageError
 from lowerbound.files import sha256, write_json
 from lowerbound.lab.data.load import load_data
 from lowerbound.lab.data.rows import Dataset, Mixture
@@ -24,7 +25,7 @@ from lowerbound.lab.evaluation.disentanglement import disentanglement_results
 from lowerbound.lab.evaluation.features import make_extractor
 from lowerbound.lab.evaluation.latents import Group, latent_results, points
 from lowerbound.lab.evaluation.modes import mode_results, true_nll
-from lowerbound.lab.evaluation.perceptual import perceptual_results
+from lowerbound.lab.evaluation.perceptual import Perceptual, perceptual_results
 from lowerbound.lab.evaluation.probes import linear_probe, path_results, small_prior_gain
 from lowerbound.lab.evaluation.quality import FEWEST, quality_results, sample_holes
 from lowerbound.lab.evaluation.reconstruction import INTERVAL_ROWS, interval_results, reconstruction_results
@@ -117,6 +118,7 @@ def evaluate(
         "batch_size": settings.batch_size,
         "annealing": settings.annealing,
         "seed": settings.seed,
+        "settings": settings.model_dump(),
         "weights": "average" if recipe.training.ema else "last",
         "precision": "fp32",
         **environment(),
@@ -136,6 +138,7 @@ def judge(
 ) -> Judgement:
     """The judgement of a model on data: the suite, one line a metric."""
     case = Case(model, dataset, settings)
+    _check_files(settings, model)
     judgement = Judgement(dict(protocol), {}, {}, {})
     _add_bounds(judgement, case, watch)
     judgement.attempt("simulated_annealed_lower_nats", lambda: _sandwich(case))
@@ -154,6 +157,18 @@ def judge(
     if dataset.truth is not None:
         judgement.results.update(_modes(case, dataset.truth))
     return judgement
+
+
+def _check_files(settings: Evaluation, model: Family) -> None:
+    """Find what is wrong with files of features before an hour is spent on bounds."""
+    names = []
+    for wanted in settings.features:
+        with contextlib.suppress(NotSupportedError):
+            names.append(make_extractor(wanted, model.data, model).name)
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"two extractors of features are called {twice[0]}; rename one of them.")
+    if settings.perceptual is not None:
+        Perceptual(Path(settings.perceptual))
 
 
 def _add_bounds(judgement: Judgement, case: Case, watch: Callable[[int, int], None] | None) -> None:
@@ -194,12 +209,17 @@ def _add_group(judgement: Judgement, case: Case, name: str, group: Group) -> Non
         own.attempt("mutual_information_nats", lambda: aggregate_results(group, seed=seed))
         own.attempt(
             "small_prior_gain_nats",
-            lambda: {"small_prior_gain_nats": small_prior_gain(case.known_groups[name], group, seed)},
+            lambda: {"small_prior_gain_nats": _small_prior_gain(case, name, group)},
         )
     judgement.latents[name] = own.results
     several = len(case.groups) > 1
     judgement.results.update({_of(name, key) if several else key: found for key, found in own.results.items()})
     judgement.refused.update({_of(name, key) if several else key: reason for key, reason in own.refused.items()})
+
+
+def _small_prior_gain(case: Case, name: str, group: Group) -> Result:
+    case.needs_other_rows()
+    return small_prior_gain(case.known_groups[name], group, case.settings.seed)
 
 
 def _of(group: str, name: str) -> str:
@@ -227,6 +247,7 @@ def _add_quality(judgement: Judgement, case: Case) -> None:
 
 
 def _sample_holes(case: Case, made: Tensor) -> Result:
+    case.needs_other_rows()
     known = case.first(len(made), "train").raw
     return sample_holes(*(rows.flatten(1).float() for rows in (known, case.shown[1], made)))
 
@@ -263,7 +284,12 @@ def _add_labels(judgement: Judgement, case: Case) -> None:
     if not raw.isnan().any():
         pairs["linear_probe_raw_accuracy"] = raw.flatten(1), case.first(KNOWN_ROWS).raw.flatten(1)
     for name, (learnt, judged) in pairs.items():
-        judgement.attempt(name, lambda: {name: linear_probe(learnt, known, judged, asked)})  # noqa: B023
+        judgement.attempt(name, lambda: _probe(case, name, learnt, known, judged, asked))  # noqa: B023
+
+
+def _probe(case: Case, name: str, learnt: Tensor, known: Tensor, judged: Tensor, asked: Tensor) -> dict[str, Result]:
+    case.needs_other_rows()
+    return {name: linear_probe(learnt, known, judged, asked)}
 
 
 def _modes(case: Case, truth: Mixture) -> dict[str, Result]:

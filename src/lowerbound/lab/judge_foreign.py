@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from lowerbound.errors import DataError
 from lowerbound.files import sha256
@@ -21,6 +22,7 @@ from lowerbound.lab.foreign import Scale, open_autoencoder
 from lowerbound.lab.judge import Judgement, compare_sets, judge
 from lowerbound.lab.run import environment
 from lowerbound.model.spec import Shape
+from lowerbound.noise import generator
 from lowerbound.recipe import Evaluation
 
 
@@ -51,6 +53,7 @@ def evaluate_foreign(
     protocol = {
         "model": type(model).__name__,
         "files": {file.name: sha256(file) for file in sorted(path.iterdir()) if file.is_file()},
+        "scale": scale,
         **_protocol(data, settings),
     }
     return judge(model, data, settings, protocol, watch)
@@ -70,18 +73,37 @@ def evaluate_pictures(made: Path, data: Dataset, settings: Evaluation | None = N
     settings = settings or Evaluation()
     own = pictures_of(made, data.spec.event).test
     real = data.split(settings.split)
+    seen = len(real) if settings.examples is None else min(settings.examples, len(real))
     judgement = Judgement(_protocol(data, settings), {}, {}, {})
-    by_name = {Path(own.name(row)).stem: row for row in range(len(own))}
-    pairs = [(row, by_name[stem]) for row in range(len(real)) if (stem := Path(real.name(row)).stem) in by_name]
+    by_name = {_key(own.name(row), made): row for row in range(len(own))}
+    keys = [_key(real.name(row), data.source) for row in range(seen)]
+    pairs = {row: by_name[key] for row, key in enumerate(keys) if key in by_name}
     if pairs:
-        index, index_made = torch.tensor(pairs).T
-        both = real.take(index).raw, own.take(index_made).raw
+        both = real.take(torch.tensor([*pairs])).raw, own.take(torch.tensor([*pairs.values()])).raw
         judgement.attempt("squared_error", lambda: reconstruction_results(*both, data.spec))
     else:
         judgement.refused["squared_error"] = "no picture has the file name of a real one, so there are no pairs."
-    count = torch.arange(min(len(real), len(own), settings.generated))
-    compare_sets(judgement, settings, real.take(count).raw, own.take(count).raw, data.spec)
+    one, other = _apart(seen, len(own), pairs, settings)
+    judgement.protocol["generated"] = {"rows": len(one)}
+    compare_sets(judgement, settings, real.take(one).raw, own.take(other).raw, data.spec)
     return judgement
+
+
+def _key(name: str, folder: Path | None) -> str:
+    """A file within its folder, without its ending."""
+    path = Path(name)
+    return str((path.relative_to(folder) if folder and path.is_relative_to(folder) else path).with_suffix(""))
+
+
+def _apart(real: int, made: int, pairs: dict[int, int], settings: Evaluation) -> tuple[Tensor, Tensor]:
+    """Equally many real and made rows in a random order, no two of them a pair: sets that are independent."""
+    source = generator(settings.seed)
+    order = torch.randperm(real, generator=source)
+    chosen = order[: (real + 1) // 2] if pairs else order
+    taken = {pairs[row] for row in chosen.tolist() if row in pairs}
+    rest = torch.tensor([row for row in torch.randperm(made, generator=source).tolist() if row not in taken])
+    count = min(len(chosen), len(rest), settings.generated)
+    return chosen[:count], rest[:count].long()
 
 
 def holds_pictures(path: Path) -> bool:
@@ -125,7 +147,11 @@ def _undivided(count: int, values: Values) -> Split:
 
 def _protocol(data: Dataset, settings: Evaluation) -> dict[str, Any]:
     return {
-        "data": {"kind": data.name, "source": str(data.source)},
+        "data": {
+            "kind": data.name,
+            "source": str(data.source and data.source.resolve()),
+            "shape": list(data.spec.event),
+        },
         "split": settings.split,
         "examples": min(len(data.split(settings.split)), settings.examples or len(data.split(settings.split))),
         "samples": settings.samples,

@@ -34,6 +34,10 @@ class OnnxNetwork:
             self._session = runtime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime raises kinds of its own, one for each way to be broken
             raise DataError(f"{path} is no network that onnxruntime can read: {_first(error)}") from None
+        if wrong := [given for given in self._session.get_inputs() if given.type != "tensor(float)"]:
+            raise DataError(
+                f"{path} takes `{wrong[0].name}` as {wrong[0].type}; only real numbers are given to networks."
+            )
         self.path = path
         self.inputs = [given.name for given in self._session.get_inputs()]
         self.outputs = [made.name for made in self._session.get_outputs()]
@@ -44,6 +48,8 @@ class OnnxNetwork:
         Raises:
             DataError: inputs that it does not take.
         """
+        if len(inputs) != len(self.inputs):
+            raise DataError(f"{self.path} has {len(self.inputs)} inputs, and {len(inputs)} are given.")
         given = {name: value.float().cpu().numpy() for name, value in zip(self.inputs, inputs, strict=True)}
         try:
             made = self._session.run(None, given)

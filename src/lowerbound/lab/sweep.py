@@ -15,7 +15,7 @@ from lowerbound.lab.data.load import load_data
 from lowerbound.lab.experiment import make_loop, train
 from lowerbound.lab.recorder import Progress
 from lowerbound.lab.run import Run
-from lowerbound.recipe import Recipe, read_recipe
+from lowerbound.recipe import Evaluation, Recipe, read_recipe
 
 SCHEMA = 1
 SETTING = re.compile(r"[\w-]+(\.[\w-]+)*")
@@ -138,7 +138,7 @@ def run_trial(
             return Finding(trial.value, trial.recipe.seed, run.path.name, {}, str(error))
     if not run.finished:
         return None
-    judged = _judged(run) or judge.evaluate(run, data_dir=data_dir, device=device).json()
+    judged = _judged(run, trial.recipe.evaluation) or judge.evaluate(run, data_dir=data_dir, device=device).json()
     results = _scalars(judged["results"])
     collapsed = [name for name in results if name.startswith("active_units") and results[name] == 0]
     failed = f"posterior collapse: {collapsed[0]} is 0" if collapsed else ""
@@ -151,13 +151,16 @@ def write_sweep(path: Path, source: str, key: str, findings: Sequence[Finding]) 
     write_json(path, record)
 
 
-def _judged(run: Run) -> dict[str, Any] | None:
-    """The judgement of a finished run, if it is there and whole."""
+def _judged(run: Run, settings: Evaluation) -> dict[str, Any] | None:
+    """The judgement of a finished run, if it is there, whole, and made as the recipe says."""
     try:
         found = read_json(run.evaluation_path)
     except DataError:
         return None
-    return found if isinstance(found, dict) and isinstance(found.get("results"), dict) else None
+    if not isinstance(found, dict) or not isinstance(found.get("results"), dict):
+        return None
+    protocol = found.get("protocol")
+    return found if isinstance(protocol, dict) and protocol.get("settings") == settings.model_dump() else None
 
 
 def _scalars(results: dict[str, Any]) -> dict[str, float]:

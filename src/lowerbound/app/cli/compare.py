@@ -10,6 +10,7 @@ import typer
 
 import lowerbound
 from lowerbound.app.cli.console import Json, print_json, say
+from lowerbound.errors import UsageError
 
 
 def compare(
@@ -21,6 +22,8 @@ def compare(
     json_: Json = False,
 ) -> None:
     """Put the numbers of several judged runs side by side, with differences in standard errors."""
+    if out is not None and out.suffix.lower() != ".html":
+        raise UsageError(f"--out {out} was given; the page is written as .html.")
     found = lowerbound.compare(runs)
     if out is not None:
         lowerbound.write_compared(out, runs, found, data_dir)

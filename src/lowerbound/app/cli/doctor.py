@@ -33,6 +33,8 @@ def doctor(
     json_: Json = False,
 ) -> None:
     """Look for what is wrong with a model: evidence, likely causes, what to do. Ends with 1 if a symptom is found."""
+    if out is not None and out.suffix.lower() != ".html":
+        raise UsageError(f"--out {out} was given; the page is written as .html.")
     run = lowerbound.Run(target) if (target / "recipe.json").exists() or data is None else None
     rows = None
     if data is not None:

@@ -60,6 +60,8 @@ def evaluate(
     chosen: dict[str, object] = {"samples": samples, "split": split, "examples": examples, "batch_size": batch_size}
     chosen |= {"annealing": annealing, "features": features or None, "perceptual": perceptual, "seed": seed}
     given = {name: value for name, value in chosen.items() if value is not None}
+    if out is not None and out.suffix.lower() != ".json":
+        raise UsageError(f"--out {out} was given; the result is written as .json.")
     run = lowerbound.Run(target) if (target / "recipe.json").exists() or data is None else None
     if data is None and (out is not None or size is not None):
         raise UsageError("--out and --size belong to --data; a run's own judgement goes to its evaluation.json.")
@@ -109,7 +111,7 @@ def describe(judgement: Judgement) -> None:
         f"{protocol['examples']:,} rows of {protocol['split']}, "
         f"{protocol['samples']} samples, {protocol['preparation']}"
     )
-    width = max(map(len, judgement.results))
+    width = max(map(len, [*judgement.results, *judgement.refused]), default=0)
     for name, result in judgement.results.items():
         numbers = result.value if isinstance(result.value, list) else [result.value]
         shown = " ".join(f"{number:.4g}" for number in numbers[:12]) + (" ..." if len(numbers) > 12 else "")

@@ -39,6 +39,8 @@ def score(
     json_: Json = False,
 ) -> None:
     """Write how strange rows are: scores by likelihood and by code, and a p-value."""
+    if maps is not None and maps.suffix.lower() not in (".npy", ".png"):
+        raise UsageError(f"--maps {maps} was given; use .npy, or .png for images.")
     model, place = lowerbound.load(run, device=device), lowerbound.Run(run)
     batch = lowerbound.load_rows(place, input_, split, count, data_dir, label)
     scores = lowerbound.score_rows(place, model, batch, samples, data_dir)

@@ -130,6 +130,7 @@ def rate_too_high(patient: Patient) -> Diagnosis | None:
 
 def prior_holes(patient: Patient) -> Diagnosis | None:
     """The prior puts codes where the decoder has seen none."""
+    patient.case.needs_other_rows()
     rows = (patient.known, patient.made, patient.samples)
     share = sample_holes(*(each.flatten(1) for each in rows)).value
     assert isinstance(share, float)

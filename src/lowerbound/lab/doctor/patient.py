@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lowerbound.errors import NotSupportedError
+from lowerbound.errors import DataError, NotSupportedError
 from lowerbound.lab.evaluation.aggregate import aggregate_results
 from lowerbound.lab.evaluation.bounds import bounds
 from lowerbound.lab.evaluation.case import Case
@@ -98,8 +98,15 @@ class Patient:
 
     @cached_property
     def made(self) -> Tensor:
-        """What the model makes of them."""
-        return self.case.shown[1].double()
+        """What the model makes of them.
+
+        Raises:
+            DataError: it is not a number.
+        """
+        rows = self.case.shown[1].double()
+        if not bool(torch.isfinite(rows).all()):
+            raise DataError(f"reconstructions of {self.path} hold NaN or an infinity: its weights are broken.")
+        return rows
 
     @cached_property
     def known(self) -> Tensor:

@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from lowerbound.errors import NotSupportedError
 from lowerbound.lab.data.rows import Batch, Dataset
 from lowerbound.lab.evaluation.latents import Group, collect
 from lowerbound.lab.generation import use
@@ -69,6 +70,15 @@ class Case:
             yield self.model.preparation.prepare(batch.raw, noise.child("prepare")), batch.context, noise
             if watch is not None:
                 watch(number + 1, len(starts))
+
+    def needs_other_rows(self) -> None:
+        """Refuse a number that is learnt from training rows where those are judged.
+
+        Raises:
+            NotSupportedError: the judged rows are training rows.
+        """
+        if self.settings.split == "train" or self.dataset.split(self.settings.split) is self.dataset.train:
+            raise NotSupportedError("it is learnt from training rows, and these are judged; judge other rows.")
 
     @cached_property
     def groups(self) -> dict[str, Group]:

@@ -107,6 +107,10 @@ def _onnx(path: Path, spec: DataSpec) -> Extractor:
 
     def run(raw: Tensor) -> Tensor:
         found = network(_unit_range(raw, spec))[network.outputs[0]]
+        if found.ndim < 2 or len(found) != len(raw):
+            raise DataError(
+                f"{path} makes features of shape {list(found.shape)} of {len(raw)} rows; one line a row is needed."
+            )
         return found.flatten(2).mean(dim=2) if found.ndim > 2 else found
 
     return Extractor(path.stem, sha256(path), run)

@@ -219,13 +219,18 @@ def _similarity(real: Tensor, made: Tensor, peak: float) -> tuple[Tensor, Tensor
 
 def _by_column(real: Tensor, made: Tensor, spec: DataSpec) -> Tensor:
     """Of each column, over values that are there: root mean squared error over the column's own standard deviation for
-    numbers and counts, the share of wrong values for categories."""
+    numbers and counts (the error itself where the column does not vary), the share of wrong values for categories; 0
+    where no row has a value."""
     errors = []
     for place, column in enumerate(spec.columns):
         there = torch.isfinite(real[:, place])
         one, other = real[there, place].double(), made[there, place].double()
+        if not len(one):
+            errors.append(torch.zeros((), dtype=torch.float64))
+            continue
         if column.kind in ("category", "binary"):
             errors.append((one != other.round()).double().mean())
         else:
-            errors.append((one - other).square().mean().sqrt() / one.std().clamp(min=1e-12))
+            spread = float(one.std()) if len(one) > 1 else 0.0
+            errors.append((one - other).square().mean().sqrt() / (spread or 1.0))
     return torch.stack(errors) if errors else torch.full((0,), math.nan)
