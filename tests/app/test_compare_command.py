@@ -34,3 +34,4 @@ def test_what_cannot_be_compared_is_refused(cli: Cli, digits: Path, gmm2d: Path,
     cli("compare", one).refused(2, "two runs")
     cli("compare", one, tmp_path / "absent").refused(2, "absent")
     cli("compare", one, gmm2d).refused(2, "has not been judged")
+    cli("compare", one, gmm2d, "--out", tmp_path / "page.txt").refused(2, ".html")

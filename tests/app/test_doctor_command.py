@@ -86,6 +86,7 @@ def test_what_cannot_be_examined_is_refused(cli: Cli, digits: Path, pictures: Pa
     cli("doctor", tmp_path / "absent").refused(2, "absent")
     cli("doctor", tmp_path, "--data", pictures).refused(2, "neither a run")
     cli("doctor", digits, "--size", "8,8").refused(2, "--data")
+    cli("doctor", digits, "--out", tmp_path / "page.json").refused(2, ".html")
     broken = tmp_path / "broken"
     shutil.copytree(digits, broken)
     (broken / "weights.safetensors").write_bytes(b"torn")

@@ -63,6 +63,8 @@ def test_what_cannot_be_judged_is_refused(cli: Cli, digits: Path, tmp_path: Path
     data = write_pictures(tmp_path / "data", 2)
     folder = write_autoencoder(tmp_path / "kl")
     cli("evaluate", folder).refused(2, "no run")
+    cli("evaluate", folder, "--data", data, "--out", tmp_path / "x.html").refused(2, ".json")
+    assert cli("evaluate", digits, "--seed", -1).code == 2
     cli("evaluate", folder, "--data", tmp_path / "absent").refused(2, "absent")
     cli("evaluate", folder, "--data", data, "--size", "wide").refused(2, "HEIGHT,WIDTH")
     cli("evaluate", folder, "--data", data, "--size", "17,17").refused(2, "multiple of 8")

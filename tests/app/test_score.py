@@ -62,4 +62,6 @@ def test_maps_say_where_a_row_is_strange(cli: Cli, tmp_path: Path) -> None:
     assert corners.argmax() == 3
     assert cli(*given, tmp_path / "maps.png").code == 0
     assert (tmp_path / "maps.png").stat().st_size > 0
+    (tmp_path / "scores.csv").unlink()
     cli(*given, tmp_path / "maps.txt").refused(2, ".npy")
+    assert not (tmp_path / "scores.csv").exists()

@@ -47,6 +47,9 @@ def test_finished_runs_are_skipped_and_missing_ones_made(cli: Cli, swept: Path, 
     before = (out / "sweep.json").read_bytes()
     shutil.rmtree(out / "2-0")
     (out / "2-1" / "evaluation.json").write_text("torn")
+    judged = json.loads((out / "0.5-0" / "evaluation.json").read_text())
+    judged["protocol"]["settings"]["samples"] = 1  # judged in another way
+    (out / "0.5-0" / "evaluation.json").write_text(json.dumps({**judged, "results": {}}))
     kept = {path: path.stat().st_mtime_ns for path in out.rglob("weights.safetensors")}
     result = cli("sweep", "gmm2d", *OVER, "--seeds", 2, *QUICK, "--out", out)
     assert result.code == 0, result

@@ -54,6 +54,13 @@ def test_numbers_of_other_extractors_are_not_compared(tmp_path: Path) -> None:
     assert lines["nll_nats"].differences == [None, 0.0]
 
 
+def test_the_extractor_is_the_one_with_the_longest_fitting_name(tmp_path: Path) -> None:
+    results = {"recall_my_own": result(0.5, 0.1)}
+    one = write(tmp_path / "one.json", results, extractors={"own": "aa", "my_own": "cc"})
+    other = write(tmp_path / "other.json", results, extractors={"own": "bb", "my_own": "cc"})
+    assert not compare([one, other]).lines[0].refused
+
+
 @pytest.mark.parametrize(
     ("name", "changed"),
     [("nll_nats", {"samples": 100}), ("recall_raw", {"generated": {"rows": 100, "observe": "point"}})],
@@ -73,6 +80,8 @@ def test_judgements_of_other_rows_are_refused(tmp_path: Path) -> None:
     (tmp_path / "torn.json").write_text("{}")
     with pytest.raises(DataError, match=r"torn\.json"):
         compare([one, tmp_path / "torn.json"])
+    with pytest.raises(DataError, match=r"words\.json"):
+        compare([one, write(tmp_path / "words.json", {"nll_nats": {**result(0.0), "value": "ninety"}})])
     (tmp_path / "run").mkdir()
     with pytest.raises(UsageError, match="has not been judged"):
         compare([one, tmp_path / "run"])

@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 from torch.nn import functional
 
 import lowerbound
-from lowerbound.errors import LowerboundError
+from lowerbound.errors import DataError, LowerboundError
 from lowerbound.lab.data.rows import Dataset, InMemory
 from lowerbound.lab.doctor.examine import CHECKS, Examination, doctor, examine
 from lowerbound.lab.doctor.patient import Patient
@@ -263,6 +263,14 @@ def test_spoiled_pictures_are_found(spoil: Callable[[Tensor], Tensor], expected:
     case = Case(Copier(spec, spoil), Dataset("pictures", spec, rows, rows, rows), Evaluation())
     found = symptoms(examine(Patient(case)))
     assert found == expected if not expected else expected <= found
+
+
+def test_weights_that_are_no_numbers_are_named() -> None:
+    rows = InMemory(pictures().to(torch.uint8))
+    spec = DataSpec((3, 32, 32), levels=256, examples=120)
+    case = Case(Copier(spec, lambda x: x * float("nan")), Dataset("pictures", spec, rows, rows, rows), Evaluation())
+    with pytest.raises(DataError, match="weights are broken"):
+        examine(Patient(case))
 
 
 # ------------------------------------------------------------------------------------------------------- treatments

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor
@@ -78,3 +80,26 @@ def test_what_is_no_extractor_is_named(model: Family, tmp_path: Path) -> None:
     discrete = build_model({"kind": "vq-vae", "likelihood": {"kind": "bernoulli"}}, DataSpec((1, 8, 8), levels=17), 0)
     with pytest.raises(NotSupportedError, match="discrete"):
         make_extractor("own", discrete.data, discrete)
+
+
+def test_a_network_that_does_not_fit_is_named(model: Family, rows: Tensor, tmp_path: Path) -> None:
+    def write(name: str, kind: int, made: list[int]) -> Path:
+        given = [onnx.helper.make_tensor_value_info("x", kind, ["n", 1, 8, 8])]
+        target = onnx.numpy_helper.from_array(np.array(made), "shape")
+        nodes = [
+            onnx.helper.make_node("Cast", ["x"], ["real"], to=onnx.TensorProto.FLOAT),
+            onnx.helper.make_node("Reshape", ["real", "shape"], ["y"]),
+        ]
+        out = [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None] * len(made))]
+        graph = onnx.helper.make_graph(nodes, "features", given, out, [target])
+        path = tmp_path / f"{name}.onnx"
+        made_of = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+        path.write_bytes(made_of.SerializeToString())
+        return path
+
+    bytes_ = write("bytes", onnx.TensorProto.UINT8, [-1, 64])
+    with pytest.raises(DataError, match="only real numbers"):
+        make_extractor(str(bytes_), model.data)
+    flat = write("flat", onnx.TensorProto.FLOAT, [-1])
+    with pytest.raises(DataError, match="one line a row"):
+        make_extractor(str(flat), model.data)(rows)

@@ -128,6 +128,12 @@ def test_columns_are_compared_by_their_kind() -> None:
     made = torch.tensor([[1.0, 0], [3, 1], [5, 1], [7, 1]])
     found = ours.reconstruction_results(real, made, DataSpec((2,), columns=columns))[0]["error_per_column"].value
     assert found == pytest.approx([1 / 2, 1 / 4])
+    real[:, 0], made[:, 1] = 3.0, 0.0
+    found = ours.reconstruction_results(real, made, DataSpec((2,), columns=columns))[0]["error_per_column"].value
+    assert found == pytest.approx([math.sqrt((4 + 0 + 4 + 16) / 4), 3 / 4])  # without spread: the error itself
+    real[:, 0] = math.nan
+    found = ours.reconstruction_results(real, made, DataSpec((2,), columns=columns))[0]["error_per_column"].value
+    assert found == [0.0, 3 / 4]
 
 
 def test_tokens_are_compared_one_by_one_without_the_padding() -> None:

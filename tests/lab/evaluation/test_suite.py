@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import torch
 
+from lowerbound.errors import TamperedError, UsageError
 from lowerbound.lab.data.load import load_data
 from lowerbound.lab.data.rows import Dataset, InMemory
 from lowerbound.lab.evaluation.case import Case
@@ -50,3 +54,24 @@ def test_own_features_stand_beside_raw_ones_with_their_hash() -> None:
     assert {"frechet_distance_own", "kernel_distance_raw"} <= found.results.keys()
     assert "64 dimensions" in found.refused["frechet_distance_raw"]
     assert found.latents["z"]["active_units"] == found.results["active_units"]
+
+
+def test_what_is_learnt_from_training_rows_is_not_judged_on_them() -> None:
+    data = load_data({"kind": "digits"})
+    model = build_model({"kind": "vae", "latent": 4, "likelihood": {"kind": "bernoulli"}}, data.spec, 0).eval()
+    learnt = {"small_prior_gain_nats", "sample_hole_share", "linear_probe_accuracy", "linear_probe_raw_accuracy"}
+    assert learnt <= judge(model, data, QUICK, {}).results.keys()
+    found = judge(model, data, QUICK.model_copy(update={"split": "train", "examples": 300}), {})
+    assert learnt.isdisjoint(found.results)
+    assert all("training rows" in found.refused[name] for name in learnt)
+
+
+def test_files_of_features_are_opened_before_the_long_work(tmp_path: Path) -> None:
+    data = load_data({"kind": "digits"})
+    model = build_model({"kind": "vae", "latent": 4, "likelihood": {"kind": "bernoulli"}}, data.spec, 0).eval()
+    model.evidence = None  # type: ignore[method-assign, assignment]  # nothing is computed
+    (tmp_path / "torn.safetensors").write_bytes(b"torn")
+    with pytest.raises(TamperedError, match="torn"):
+        judge(model, data, QUICK.model_copy(update={"perceptual": str(tmp_path / "torn.safetensors")}), {})
+    with pytest.raises(UsageError, match="two extractors"):
+        judge(model, data, QUICK.model_copy(update={"features": ["raw", "raw"]}), {})

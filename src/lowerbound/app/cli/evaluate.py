@@ -50,7 +50,7 @@ def evaluate(
     perceptual: Annotated[
         str | None, typer.Option(help="Weights of the perceptual distance LPIPS, .safetensors.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all draws.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Of all draws.")] = None,
     out: Annotated[Path | None, typer.Option(help="With --data: where to write the result, .json.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where data lie (default: $LOWERBOUND_DATA).")] = None,
     device: Device = "cpu",
