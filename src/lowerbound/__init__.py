@@ -53,6 +53,7 @@ _PUBLIC = {
     "plan_sweep": "lowerbound.lab.sweep",
     "point": "lowerbound.model.distributions.tree",
     "profile": "lowerbound.lab.experiment",
+    "rank_seeds": "lowerbound.lab.sweep",
     "read_latents": "lowerbound.app.rows",
     "read_mask": "lowerbound.app.gaps",
     "read_recipe": "lowerbound.recipe",

@@ -11,6 +11,7 @@ from harness import SMALL, Cli
 
 import lowerbound
 from lowerbound.errors import UsageError
+from lowerbound.lab.sweep import Finding
 
 QUICK = (*SMALL, "--set", "evaluation.samples=2", "--set", "evaluation.examples=50", "--set", "evaluation.generated=20")
 OVER = ("--over", "objective.beta=0.5,2")
@@ -36,6 +37,7 @@ def test_a_sweep_writes_runs_numbers_and_a_page(swept: Path) -> None:
         assert found.recipe().objective["beta"] == float(run["value"])
         assert found.recipe().seed == run["seed"]
         assert run["results"]["elbo_nats"] == judged["elbo_nats"]["value"]
+        assert "udr" not in run["results"]  # under a mixture prior, a unit has no rate of its own
     assert (swept / "rate-distortion.png").exists()
     page = (swept / "sweep.html").read_text()
     assert "4 of 4 runs" in page
@@ -91,6 +93,22 @@ def test_wrong_sweeps_are_refused_before_any_work(
     assert result.code == 2, result
     assert all(word in result.err for word in words), result.err
     assert not list(tmp_path.iterdir())
+
+
+def test_seeds_are_ranked_by_how_alike_their_units_are(tmp_path: Path) -> None:
+    few = ["training.steps=60", "model.latent=4", "evaluation.examples=50"]
+    trials = lowerbound.plan_sweep("digits", "objective.beta", ["0.1", "1"], 2, tmp_path, few)
+    for trial in trials[:3]:
+        lowerbound.train(trial.recipe, trial.path)
+    findings = [Finding(trial.value, trial.recipe.seed, trial.path.name, {"mig": 0.0}) for trial in trials[:3]]
+    one, other, alone = (finding.results.get("udr") for finding in lowerbound.rank_seeds(trials, findings))
+    assert one is not None
+    assert one == other
+    assert alone is None
+    shutil.rmtree(trials[1].path)
+    shutil.copytree(trials[0].path, trials[1].path)
+    twin = lowerbound.rank_seeds(trials, findings)[0].results["udr"]
+    assert one < twin <= 1
 
 
 def test_values_with_commas_stay_whole() -> None:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lowerbound.errors import DataError, RunError, TrainingFailedError, UsageError
+import torch
+
+from lowerbound.errors import DataError, NotSupportedError, RunError, TrainingFailedError, UsageError
 from lowerbound.files import read_json, write_json
 from lowerbound.lab import judge
 from lowerbound.lab.data.load import load_data
+from lowerbound.lab.device import find_device
+from lowerbound.lab.evaluation.case import Case
+from lowerbound.lab.evaluation.disentanglement import unsupervised_disentanglement_ranking
+from lowerbound.lab.evaluation.latents import points
 from lowerbound.lab.experiment import make_loop, train
 from lowerbound.lab.recorder import Progress
 from lowerbound.lab.run import Run
 from lowerbound.recipe import Evaluation, Recipe, read_recipe
 
 SCHEMA = 1
+RANKED_ROWS = 1000  # rows whose codes by several seeds are compared
 SETTING = re.compile(r"[\w-]+(\.[\w-]+)*")
 
 
@@ -143,6 +150,44 @@ def run_trial(
     collapsed = [name for name in results if name.startswith("active_units") and results[name] == 0]
     failed = f"posterior collapse: {collapsed[0]} is 0" if collapsed else ""
     return Finding(trial.value, trial.recipe.seed, run.path.name, results, failed)
+
+
+def rank_seeds(
+    trials: Sequence[Trial], findings: Sequence[Finding], data_dir: Path | None = None, device: str = "cpu"
+) -> list[Finding]:
+    """The findings, with `udr` where several seeds of a value have continuous codes with rates per unit.
+
+    Args:
+        trials: of the sweep.
+        findings: of their first so many.
+        data_dir: where data lie.
+        device: a torch device.
+    """
+    ranked = list(findings)
+    for value in dict.fromkeys(finding.value for finding in findings):
+        seeds = [place for place, finding in enumerate(findings) if finding.value == value and finding.results]
+        if len(seeds) < 2:
+            continue
+        try:
+            seen = [_units(trials[place], data_dir, device) for place in seeds]
+        except NotSupportedError:
+            continue
+        scores = unsupervised_disentanglement_ranking(*zip(*seen, strict=True))
+        for place, score in zip(seeds, scores, strict=True):
+            ranked[place] = replace(ranked[place], results={**ranked[place].results, "udr": score})
+    return ranked
+
+
+def _units(trial: Trial, data_dir: Path | None, device: str) -> tuple[Any, Any]:
+    """Codes of held-out rows, (N, units), and the rate of each unit, nats."""
+    run = Run(trial.path)
+    data = load_data(trial.recipe.data, data_dir, run.quarantine_path)
+    settings = trial.recipe.evaluation.model_copy(update={"examples": RANKED_ROWS})
+    case = Case(run.model().to(find_device(device)), data, settings)
+    if not all(group.rates and group.draws.is_floating_point() for group in case.groups.values()):
+        raise NotSupportedError("its codes have no rate per unit.")
+    rates = [torch.cat(group.rates).mean(dim=0).flatten() for group in case.groups.values()]
+    return points(case.groups).numpy(), torch.cat(rates).double().cpu().numpy()
 
 
 def write_sweep(path: Path, source: str, key: str, findings: Sequence[Finding]) -> None:

@@ -40,6 +40,9 @@ def sweep(
             lowerbound.write_sweep(out / "sweep.json", recipe, key, findings)
             if not json_:
                 say(_told(number, len(trials), key, trial, found))
+    if len(findings) == len(trials):
+        findings = lowerbound.rank_seeds(trials, findings, data_dir, device)
+        lowerbound.write_sweep(out / "sweep.json", recipe, key, findings)
     page = lowerbound.write_comparison(out, recipe, key, findings, len(trials)) if findings else None
     if json_:
         runs = [finding.__dict__ for finding in findings]

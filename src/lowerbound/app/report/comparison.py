@@ -26,6 +26,7 @@ SHOWN = (
     "kernel_distance_raw",
     "coverage_raw",
     "mig",
+    "udr",
     "linear_probe_accuracy",
 )
 
