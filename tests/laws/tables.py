@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import (
     Bernoulli,
     Categorical,
@@ -36,7 +36,7 @@ from lowerbound.model.distributions.tree import diagonal_normal, independent
 from lowerbound.model.distributions.von_mises_fisher import SphereUniform, VonMisesFisher
 from lowerbound.model.families.family import Family
 from lowerbound.model.families.stack import Stack
-from lowerbound.model.networks import attention, bijections, convolutional, masking, mlp, residual, sequence
+from lowerbound.model.networks import attention, bijections, convolutional, gated, masking, mlp, residual, sequence
 from lowerbound.model.networks.network import Network, Ports
 from lowerbound.model.objectives.objective import Objective
 from lowerbound.model.spec import Column, Context, DataSpec
@@ -64,6 +64,14 @@ TABLE = DataSpec(
         Column("children", "count"),
     ),
 )
+
+
+def open_gates(module: nn.Module) -> None:
+    """Let gates that start at 0 pass: until they move, the layers behind them have no gradient, by design."""
+    with torch.no_grad():
+        for part in module.modules():
+            if isinstance(part, gated.Gated):
+                part.gate.fill_(0.5)
 
 
 def raw_rows(data: DataSpec, rows: int = ROWS, seed: int = 0) -> Tensor:
@@ -275,6 +283,13 @@ NETWORKS: dict[str, tuple[Callable[[Ports], Network], Ports]] = {
     ),
     "residual-down-video": (lambda p: residual.ResidualDown(p, widths=[4, 6]), Ports((3, 4, 5, 6), (2, 2))),
     "residual-up-signal": (lambda p: residual.ResidualUp(p, widths=[6, 4], dropout=0.5), Ports((2, 2), (3, 9))),
+    "gated": (lambda p: gated.GatedMLP(p, width=8, depth=2), Ports((1, 4, 4), (3, 2))),
+    "gated-context": (lambda p: gated.GatedMLP(p, width=8, dropout=0.5), Ports((5,), (3,), 4)),
+    "gated-grid-down": (lambda p: gated.GatedGrid(p, width=8, inner=4, depth=2), Ports((3, 9, 7), (5, 3, 2))),
+    "gated-grid-up": (lambda p: gated.GatedGrid(p, width=8, inner=4), Ports((5, 3, 2), (3, 9, 7))),
+    "gated-grid-up-context": (lambda p: gated.GatedGrid(p, width=8, dropout=0.5), Ports((2, 1, 1), (4, 8, 8), 4)),
+    "gated-grid-video": (lambda p: gated.GatedGrid(p, width=4, inner=4), Ports((2, 3, 4, 5), (3, 3, 4, 5))),
+    "gated-grid-signal": (lambda p: gated.GatedGrid(p, width=4, inner=4), Ports((2, 9), (3, 5))),
     "attention-down": (lambda p: attention.AttentionDown(p, width=8, heads=2), Ports((3, 8, 4), (5,))),
     "attention-down-context": (lambda p: attention.AttentionDown(p, width=8), Ports((1, 8, 8), (2, 2, 2), 4)),
     "attention-down-tokens": (lambda p: attention.AttentionDown(p, width=8), Ports((6,), (3,), 0, 5)),
@@ -358,6 +373,7 @@ QUANTIZERS: dict[str, Table] = {
 
 # -------------------------------------------------------------------------------------------------------- families
 
+GATED = {"kind": "gated-grid", "width": 8, "inner": 4}
 SMALL = {"encoder": {"kind": "mlp", "widths": [16]}, "decoder": {"kind": "mlp", "widths": [16]}}
 
 
@@ -477,6 +493,30 @@ FAMILIES: dict[str, FamilyRow] = {
         },
         DIGITS,
     ),
+    "top-down-grid": FamilyRow(
+        {
+            "kind": "top-down",
+            "latents": [[3, 1, 1], [2, 4, 4], [1, 4, 4]],
+            "width": 8,
+            "encoder": GATED,
+            "network": GATED,
+            "decoder": GATED,
+            "spectral": 0.01,
+        },
+        DIGITS,
+    ),
+    "top-down-levels": FamilyRow(
+        {
+            "kind": "top-down",
+            "latents": [[2, 1, 1], [2, 2, 2]],
+            "width": 8,
+            "encoder": GATED,
+            "network": GATED,
+            "decoder": GATED,
+            "likelihood": {"kind": "logistic-mixture-pixel", "components": 2},
+        },
+        COLOUR,
+    ),
     **{
         f"vq-vae-{name}": FamilyRow({"kind": "vq-vae", "positions": [2, 2], "quantizer": table, **SMALL}, DIGITS)
         for name, table in QUANTIZERS.items()
@@ -530,6 +570,7 @@ OBJECTIVES: dict[str, ObjectiveRow] = {
     "elbo-text": ObjectiveRow({"kind": "elbo"}, "text"),
     "elbo-bag-of-words": ObjectiveRow({"kind": "elbo", "penalties": {"bag_of_words": 0.5}}, "text-bag-of-words"),
     "elbo-top-down": ObjectiveRow({"kind": "elbo"}, "top-down"),
+    "elbo-top-down-grid": ObjectiveRow({"kind": "elbo", "penalties": {"spectral": 0.5}}, "top-down-grid"),
     "elbo-conditional": ObjectiveRow({"kind": "elbo"}, "conditional"),
     "elbo-diffusion": ObjectiveRow({"kind": "elbo"}, "density-diffusion"),
     "elbo-table": ObjectiveRow({"kind": "elbo"}, "vae-table"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import load, save
-from tables import FAMILIES, ROWS, context_rows, raw_rows
+from tables import FAMILIES, ROWS, context_rows, open_gates, raw_rows
 
 from lowerbound.errors import NotABoundError, NotSupportedError, ShapeError
 from lowerbound.lab.generation import use
@@ -58,6 +58,7 @@ def test_evidence_is_pure_and_a_function_of_its_noise(name: str) -> None:
 @each
 def test_gradient_of_the_bound_reaches_every_parameter(name: str) -> None:
     model = FAMILIES[name].make()
+    open_gates(model)
     objective = build_objective({"kind": "elbo"}, model, 0)
     noise = BatchNoise(0, 0, ROWS)
     objective(evidence_of(model), 0, "model", noise).value.backward()

@@ -7,7 +7,19 @@ import math
 
 import pytest
 import torch
-from tables import DIGITS, LIKELIHOODS, NETWORKS, POINTS, POSTERIORS, PRIORS, ROWS, Table, context_rows, raw_rows
+from tables import (
+    DIGITS,
+    LIKELIHOODS,
+    NETWORKS,
+    POINTS,
+    POSTERIORS,
+    PRIORS,
+    ROWS,
+    Table,
+    context_rows,
+    open_gates,
+    raw_rows,
+)
 
 from lowerbound.kinds import resolve
 from lowerbound.model.build import PARTS
@@ -52,6 +64,7 @@ def test_network_maps_its_input_shape_to_its_output_shape(name: str) -> None:
 def test_network_gradient_reaches_every_parameter(name: str) -> None:
     maker, ports = NETWORKS[name]
     network = maker(ports).eval()
+    open_gates(network)
     context = torch.randn(5, ports.context) if ports.context else None
     network(_inputs(ports, 5), context).square().sum().backward()
     for parameter_name, parameter in network.named_parameters():

@@ -12,7 +12,7 @@ from tables import FAMILIES, QUANTIZERS, raw_rows
 
 from lowerbound.lab.export import Decode, Encode, export_onnx
 
-NAMES = ["vae", "vae-convolutional", "top-down", *(f"vq-vae-{name}" for name in QUANTIZERS)]
+NAMES = ["vae", "vae-convolutional", "top-down", "top-down-grid", *(f"vq-vae-{name}" for name in QUANTIZERS)]
 
 
 @pytest.mark.slow

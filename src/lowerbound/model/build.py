@@ -22,7 +22,7 @@ from lowerbound.model.families.semi_supervised import SemiSupervised
 from lowerbound.model.families.topdown import TopDown
 from lowerbound.model.families.vae import VAE
 from lowerbound.model.families.vqvae import VQVAE
-from lowerbound.model.networks import attention, convolutional, masking, mlp, network, residual, sequence
+from lowerbound.model.networks import attention, convolutional, gated, masking, mlp, network, residual, sequence
 from lowerbound.model.networks.quantizers import ema, learned, passing, quantizer, scalars
 from lowerbound.model.networks.quantizers.residual import ResidualQuantizer
 from lowerbound.model.objectives import (
@@ -87,6 +87,8 @@ PARTS: Groups = {
         "skip-mlp": residual.SkipMLP,
         "residual-down": residual.ResidualDown,
         "residual-up": residual.ResidualUp,
+        "gated": gated.GatedMLP,
+        "gated-grid": gated.GatedGrid,
         "attention-down": attention.AttentionDown,
         "attention-up": attention.AttentionUp,
         "masking": masking.Masking,
