@@ -84,6 +84,7 @@ def test_network_output_depends_on_the_context(name: str) -> None:
 def test_networks_are_random_in_training_only_where_they_drop_something(name: str) -> None:
     maker, ports = NETWORKS[name]
     network, inputs = maker(ports), _inputs(ports, 5)
+    open_gates(network)
     context = torch.randn(5, ports.context) if ports.context else None
     drops = any(getattr(module, "p", 0) or getattr(module, "rate", 0) for module in network.modules())
     one, other = network(inputs, context), network(inputs, context)
