@@ -86,11 +86,11 @@ class TopDown(Family):
 
     Args:
         data: facts about the data.
-        latents: shape of each group, top first.
+        latents: shape of each group, top first: units, or channels and grid.
         encoders: from x to features, then from features to features, one per group, bottom first.
         groups: one per group, top first.
         decoder, likelihood: from the last state to the data.
-        start: shape of the first state.
+        width: size of the states, or their channels on grids.
         spectral: weight of the sum of the largest singular values of all weights, 0 for none.
     """
 
@@ -104,14 +104,14 @@ class TopDown(Family):
         groups: Sequence[Group],
         decoder: Network,
         likelihood: Likelihood,
-        start: Shape,
+        width: int,
         spectral: float,
     ) -> None:
         super().__init__()
         self.data, self.latents = data, latents
         self.encoders, self.groups = nn.ModuleList(encoders), nn.ModuleList(groups)
         self.decoder, self.likelihood = decoder, likelihood
-        self.start = nn.Parameter(torch.randn(start))
+        self.start = nn.Parameter(torch.randn(width, *next(iter(latents.values()))[1:]))
         self.weight = spectral
         if spectral:
             self.spectral = SpectralNorms(self)
@@ -129,7 +129,7 @@ class TopDown(Family):
         likelihood: Part[Likelihood] = Part(BernoulliLikelihood),
         spectral: Annotated[float, Field(ge=0)] = 0.0,
     ) -> Self:
-        """Give each part its shapes and put them together; `latents` are units, or channels and grid, top first."""
+        """Give each part its shapes and put them together; an encoder's networks and a group's are of one kind."""
         px = likelihood(Slot(data.event, data))
         c = data.context_features
         shapes: list[Shape] = [(latent,) if isinstance(latent, int) else tuple(latent) for latent in latents]
@@ -138,11 +138,11 @@ class TopDown(Family):
         encoders += [network(Ports(below, above, c)) for above, below in reversed(list(pairwise(states)))]
         groups = [
             Group(data, shape, before, state, network, len(shapes))
-            for shape, before, state in zip(shapes, [states[0], *states], states, strict=False)
+            for shape, before, state in zip(shapes, [states[0], *states[:-1]], states, strict=True)
         ]
         out = decoder(Ports(states[-1], px.features_shape or data.event, c))
         named = {f"z{index + 1}": shape for index, shape in enumerate(shapes)}
-        return cls(data, named, encoders, groups, out, px, states[0], spectral)
+        return cls(data, named, encoders, groups, out, px, width, spectral)
 
     @property
     def preparation(self) -> Preparation:
