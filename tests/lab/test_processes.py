@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from players import CRITICS
 from safetensors.torch import load_file
 from tables import QUANTIZERS
 
 CHILD = Path(__file__).with_name("two_processes.py")
+PLAYERS = Path(__file__).with_name("players_of_two.py")
 CODES = Path(__file__).with_name("codes_of_two.py")
 
 
@@ -57,3 +59,13 @@ def test_codebooks_and_codes_are_equal_to_the_bit_on_both_processes(tmp_path: Pa
     assert {key.split("/")[0] for key in one} == set(QUANTIZERS)
     assert all(torch.equal(value, other[key]) for key, value in one.items())
     assert all(len(one[f"{name}/codes"].unique()) > 1 for name in QUANTIZERS)
+
+
+@pytest.mark.slow
+def test_players_of_two_processes_touch_nothing_of_one_another_and_agree(tmp_path: Path) -> None:
+    """Each process looks at each turn itself, and fails where it touched what is the other player's."""
+    start(PLAYERS, tmp_path / "players", 2)
+    one, other = (load_file(tmp_path / f"players-{rank}") for rank in range(2))
+    assert {key.split("/")[0] for key in one} == set(CRITICS)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(value, other[key]) for key, value in one.items())

@@ -28,10 +28,12 @@ from lowerbound.model.distributions.columns import ColumnProduct
 from lowerbound.model.distributions.continuous_bernoulli import ContinuousBernoulli
 from lowerbound.model.distributions.counts import NegativeBinomial, ZeroInflatedNegativeBinomial
 from lowerbound.model.distributions.delta import Delta
+from lowerbound.model.distributions.denoised import Denoised
 from lowerbound.model.distributions.diffusion import DiffusionDensity
 from lowerbound.model.distributions.flow import Flow
 from lowerbound.model.distributions.full_normal import FullNormal
 from lowerbound.model.distributions.logistic_mixture import LogisticMixture, PixelLogisticMixture
+from lowerbound.model.distributions.ring import Ring
 from lowerbound.model.distributions.tree import diagonal_normal, independent
 from lowerbound.model.distributions.von_mises_fisher import SphereUniform, VonMisesFisher
 from lowerbound.model.families.family import Family
@@ -157,6 +159,10 @@ def _sphere(*shape: int) -> VonMisesFisher:
     return VonMisesFisher(mu / mu.norm(dim=1, keepdim=True), torch.tensor([0.1, 2.0, 30.0, 900.0]).double())
 
 
+def _ring(*event: int) -> Ring:
+    return Ring(torch.tensor(1.0).double(), torch.tensor(0.8).double(), torch.Size(event))
+
+
 DISTRIBUTIONS: dict[str, DistributionRow] = {
     "normal": DistributionRow(lambda: diagonal_normal(_normal(4, 3), _normal(4, 3), 1), moments=True),
     "normal-image": DistributionRow(lambda: diagonal_normal(_normal(4, 2, 2), _normal(4, 2, 2), 2), moments=True),
@@ -237,11 +243,19 @@ DISTRIBUTIONS: dict[str, DistributionRow] = {
     "von-mises-fisher": DistributionRow(lambda: _sphere(4, 3), moments=True),
     "von-mises-fisher-9": DistributionRow(lambda: _sphere(4, 9), moments=True),
     "uniform-sphere": DistributionRow(lambda: SphereUniform(torch.zeros(3).double()), shared=True, moments=True),
+    "ring": DistributionRow(lambda: _ring(2), shared=True, moments=True),
+    "ring-in-space": DistributionRow(lambda: _ring(1, 2, 2), shared=True, moments=True),
     "codes": DistributionRow(lambda: Codes(torch.arange(8).reshape(4, 2), 1), discrete=True),
     "delta": DistributionRow(lambda: Delta(_normal(4, 3), 1), exact=False),
     "tokens": DistributionRow(_tokens, discrete=True),
     "diffusion": DistributionRow(
         lambda: DiffusionDensity(lambda x, t: 0.5 * x, torch.Size([3]), 10.0, -10.0, 5), shared=True, exact=False
+    ),
+    "denoised": DistributionRow(
+        lambda: Denoised(
+            _normal(4, 3), _normal(4, 1), lambda x, h, c, t: 0.5 * x + h + c, torch.Size([3]), 10.0, -10.0, 5
+        ),
+        exact=False,
     ),
 }
 
@@ -328,6 +342,7 @@ PRIORS: dict[str, tuple[Table, DataSpec]] = {
     "autoregressive": ({"kind": "autoregressive", "components": 3, "widths": [8]}, DIGITS),
     "autoregressive-context": ({"kind": "autoregressive", "components": 3, "widths": [8]}, LABELLED),
     "uniform-sphere": ({"kind": "uniform-sphere"}, DIGITS),
+    "ring": ({"kind": "ring", "radius": 1.5}, DIGITS),
     "diffusion": ({"kind": "diffusion", "steps": 5, "network": {"kind": "mlp", "widths": [8]}}, DIGITS),
 }
 LIKELIHOODS: dict[str, tuple[Table, DataSpec]] = {
@@ -355,6 +370,8 @@ LIKELIHOODS: dict[str, tuple[Table, DataSpec]] = {
     "zero-inflated": ({"kind": "zero-inflated"}, COUNTS),
     "table": ({"kind": "table"}, TABLE),
     "table-of-counts": ({"kind": "table"}, COUNTS),
+    "diffusion": ({"kind": "diffusion", "steps": 5, "network": {"kind": "mlp", "widths": [8]}}, POINTS),
+    "diffusion-images": ({"kind": "diffusion", "steps": 5, "network": {"kind": "mlp", "widths": [8]}}, DIGITS),
 }
 
 # ----------------------------------------------------------------------------------------------------- quantisers
@@ -445,6 +462,7 @@ FAMILIES: dict[str, FamilyRow] = {
         },
         DIGITS,
     ),
+    "vae-ring": FamilyRow({"kind": "vae", "latent": 4, "prior": {"kind": "ring"}, **SMALL}, DIGITS),
     "vae-flow-prior": FamilyRow({"kind": "vae", "latent": 4, "prior": PRIORS["flow"][0], **SMALL}, DIGITS),
     "vae-autoregressive-prior": FamilyRow(
         {"kind": "vae", "latent": 4, "prior": PRIORS["autoregressive"][0], **SMALL}, DIGITS
@@ -481,6 +499,9 @@ FAMILIES: dict[str, FamilyRow] = {
             "likelihood": {"kind": "bag-of-words", "features": 8, "width": 8},
         },
         TEXT,
+    ),
+    "vae-diffusion-decoder": FamilyRow(
+        {"kind": "vae", "latent": 4, "likelihood": LIKELIHOODS["diffusion"][0], **SMALL}, LABELLED, bound=False
     ),
     "top-down": FamilyRow(
         {
@@ -557,6 +578,7 @@ class ObjectiveRow:
 
 
 CRITIC = {"kind": "mlp", "widths": [8], "activation": "leaky_relu"}
+RANDOM = {"kind": "random-features", "features": 8, "network": {"kind": "convolutional-down", "widths": [4, 8]}}
 
 OBJECTIVES: dict[str, ObjectiveRow] = {
     "elbo": ObjectiveRow({"kind": "elbo"}),
@@ -575,6 +597,7 @@ OBJECTIVES: dict[str, ObjectiveRow] = {
     "elbo-diffusion": ObjectiveRow({"kind": "elbo"}, "density-diffusion"),
     "elbo-table": ObjectiveRow({"kind": "elbo"}, "vae-table"),
     "elbo-counts": ObjectiveRow({"kind": "elbo"}, "vae-counts"),
+    "elbo-diffusion-decoder": ObjectiveRow({"kind": "elbo"}, "vae-diffusion-decoder"),
     "elbo-levels": ObjectiveRow({"kind": "elbo"}, "vae-levels"),
     "importance": ObjectiveRow({"kind": "importance", "samples": 5}),
     "importance-vamp": ObjectiveRow({"kind": "importance", "samples": 5}, "vae-vamp"),
@@ -608,5 +631,12 @@ OBJECTIVES: dict[str, ObjectiveRow] = {
     "reconstruction": ObjectiveRow({"kind": "reconstruction"}),
     "reconstruction-regularised": ObjectiveRow({"kind": "reconstruction", "code": 0.1, "smoothness": 0.01}),
     "adversarial-prior": ObjectiveRow({"kind": "adversarial-prior", "critic": CRITIC}, "vae-mixture"),
+    "adversarial-ring": ObjectiveRow({"kind": "adversarial-prior", "critic": CRITIC}, "vae-ring"),
+    "adversarial-labels": ObjectiveRow({"kind": "adversarial-labels", "critic": CRITIC}, "semi-supervised"),
     "vae-gan": ObjectiveRow({"kind": "vae-gan", "critic": CRITIC}),
+    "perceptual": ObjectiveRow({"kind": "perceptual", "comparison": RANDOM}),
+    "perceptual-vae-gan": ObjectiveRow(
+        {"kind": "perceptual", "comparison": RANDOM, "objective": {"kind": "vae-gan", "critic": CRITIC}},
+        "vae-convolutional",
+    ),
 }

@@ -61,7 +61,7 @@ def test_a_player_moves_its_own_parameters_only(name: str) -> None:
         assert moved & parameters <= own, player.role
         leftover = [*loop.model.parameters(), *loop.objective.parameters()]
         assert all(parameter.grad is None for parameter in leftover)
-        assert all(parameter.requires_grad for parameter in leftover)
+        assert all(parameter.requires_grad == (id(parameter) in loop.trainable) for parameter in leftover)
 
 
 @each

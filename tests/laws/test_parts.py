@@ -133,7 +133,7 @@ def test_likelihood_scores_what_it_prepared(name: str) -> None:
     table, data = LIKELIHOODS[name]
     part = make(Likelihood, table, data.event, data)
     x = part.preparation.prepare(raw_rows(data), BatchNoise(0, 0, ROWS))
-    px = part(features_of(part), None)
+    px = tree.attach(part(features_of(part), None), BatchNoise(0, 0, ROWS))
     assert px.log_prob(x).shape == (ROWS,)
     assert part.preparation.restore(tree.point(px)).shape == (ROWS, *data.event)
     before = {key: value.clone() for key, value in part.state_dict().items()}

@@ -29,9 +29,11 @@ from lowerbound.lab.training.loop import Gentleness, Loop
 from lowerbound.lab.training.processes import Processes
 from lowerbound.model.build import build_model, build_objective
 from lowerbound.model.families.family import Family
+from lowerbound.model.spec import Outside
 from lowerbound.recipe import Recipe
 
 BLACKBOX = "blackbox"
+OUTSIDE = Outside(lambda path: checkpoint.read_tensors(Path(path)), lambda path: Run(path).model())
 GENTLE_STEPS = 100  # after a failure, steps with smaller learning rates
 
 
@@ -118,9 +120,10 @@ def make_loop(
         spread = torch.linspace(0, len(dataset.train) - 1, min(len(dataset.train), 10_000)).long()
         built.preparation.fit(dataset.train.take(spread).raw)
     units = sum(math.prod(shape) for shape in built.latents.values())
-    objective = relievable(build_objective(recipe.objective, built, recipe.seed), units, recipe.training.guard)
+    objective = build_objective(recipe.objective, built, recipe.seed, OUTSIDE)
     place = device or torch.device("cpu")
-    return Loop(built, objective, dataset.train, recipe.training, recipe.seed, place, processes or Processes())
+    relieved = relievable(objective, units, recipe.training.guard)
+    return Loop(built, relieved, dataset.train, recipe.training, recipe.seed, place, processes or Processes())
 
 
 def profile(

@@ -14,7 +14,17 @@ from typing import Any
 import torch
 
 from lowerbound.kinds import Groups, Kinds, resolve
-from lowerbound.model.conditionals import columns, counts, heavy_tailed, likelihoods, pixels, posteriors, priors, text
+from lowerbound.model.conditionals import (
+    columns,
+    counts,
+    denoising,
+    heavy_tailed,
+    likelihoods,
+    pixels,
+    posteriors,
+    priors,
+    text,
+)
 from lowerbound.model.distributions import tree
 from lowerbound.model.families.density import Density
 from lowerbound.model.families.family import Family
@@ -27,6 +37,7 @@ from lowerbound.model.networks.quantizers import ema, learned, passing, quantize
 from lowerbound.model.networks.quantizers.residual import ResidualQuantizer
 from lowerbound.model.objectives import (
     adversarial,
+    adversarial_labels,
     controllers,
     divergences,
     elbo,
@@ -34,11 +45,12 @@ from lowerbound.model.objectives import (
     matching,
     moments,
     objective,
+    perceptual,
     rates,
     reconstruction,
     schedules,
 )
-from lowerbound.model.spec import Context, DataSpec, Settings
+from lowerbound.model.spec import Context, DataSpec, Outside, Settings
 from lowerbound.noise import BatchNoise
 
 FAMILIES: Kinds = {
@@ -64,14 +76,22 @@ OBJECTIVES: Kinds = {
     "sliced-wasserstein": matching.SlicedWasserstein,
     "reconstruction": reconstruction.Reconstruction,
     "adversarial-prior": adversarial.AdversarialPrior,
+    "adversarial-labels": adversarial_labels.AdversarialLabels,
     "vae-gan": adversarial.VAEGAN,
     "geco": controllers.GECO,
     "target-rate": controllers.TargetRate,
     "free-bits": rates.FreeBits,
     "capacity": rates.Capacity,
     "balanced": rates.Balanced,
+    "perceptual": perceptual.Perceptual,
 }
 PARTS: Groups = {
+    objective.Objective: OBJECTIVES,
+    perceptual.Comparison: {
+        "random-features": perceptual.RandomFeatures,
+        "encoder": perceptual.EncoderFeatures,
+        "lpips": perceptual.LPIPS,
+    },
     schedules.Schedule: {
         "constant": schedules.constant,
         "linear": schedules.linear,
@@ -121,6 +141,7 @@ PARTS: Groups = {
         "flow": priors.FlowPrior,
         "autoregressive": priors.AutoregressivePrior,
         "uniform-sphere": priors.UniformSphere,
+        "ring": priors.RingPrior,
         "context": priors.ContextGaussian,
         "diffusion": priors.Diffusion,
     },
@@ -141,6 +162,7 @@ PARTS: Groups = {
         "negative-binomial": counts.NegativeBinomialLikelihood,
         "zero-inflated": counts.ZeroInflatedLikelihood,
         "table": columns.TableLikelihood,
+        "diffusion": denoising.DiffusionLikelihood,
     },
 }
 
@@ -159,8 +181,16 @@ def build_model(table: Mapping[str, Any], data: DataSpec, seed: int) -> Family:
     return model
 
 
-def build_objective(table: Mapping[str, Any], model: Family, seed: int) -> objective.Objective:
+def build_objective(
+    table: Mapping[str, Any], model: Family, seed: int, outside: Outside | None = None
+) -> objective.Objective:
     """The objective of a recipe's `objective` table for a model, rehearsed once: what does not go together is refused.
+
+    Args:
+        table: the recipe's.
+        model: that it trains.
+        seed: of its critics' weights.
+        outside: where files of weights and other runs are read from; by default there are none.
 
     Raises:
         RecipeError: an unknown kind or setting, or a value of the wrong type.
@@ -169,7 +199,8 @@ def build_objective(table: Mapping[str, Any], model: Family, seed: int) -> objec
     make, settings = resolve(table, OBJECTIVES, "objective", PARTS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        result: objective.Objective = make(Settings(model.data, model.latents, _roles(model)), **settings)
+        known = Settings(model.data, model.latents, _roles(model), model.preparation.restore, outside or Outside())
+        result: objective.Objective = make(known, **settings)
         rehearse(model, result)
     return result
 

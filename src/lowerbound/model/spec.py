@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
+from lowerbound.errors import NotSupportedError
 from lowerbound.noise import Noise
 
 Shape = tuple[int, ...]
@@ -75,6 +76,27 @@ class DataSpec:
         return self.context + 1 if self.context else 0
 
 
+def _nothing(name: str) -> Any:
+    raise NotSupportedError(f"{name} cannot be read here; train by `lowerbound.train`, which reads files and runs.")
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What a part may ask for that lies outside of the recipe, by its path; by default nothing can be had.
+
+    Attributes:
+        weights: the tensors of a file by name.
+        model: the trained model of a run, in evaluation mode.
+    """
+
+    weights: Callable[[str], Mapping[str, Tensor]] = _nothing
+    model: Callable[[str], nn.Module] = _nothing
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
 @dataclass(frozen=True)
 class Settings:
     """What the assembly hands to an objective.
@@ -83,11 +105,15 @@ class Settings:
         data: the facts about the data.
         latents: shape of each group of the model's latents.
         roles: those of the model that have parameters to train.
+        restore: from x to the scale of raw values, with gradient.
+        outside: where weights and models are read from.
     """
 
     data: DataSpec
     latents: dict[str, Shape] = field(default_factory=dict)
     roles: tuple[str, ...] = ()
+    restore: Callable[[Tensor], Tensor] = _as_it_is
+    outside: Outside = Outside()
 
 
 @dataclass(frozen=True)

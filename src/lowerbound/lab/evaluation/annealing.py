@@ -121,11 +121,11 @@ class _Path:
 
     def __init__(self, model: Family, x: Tensor, context: Context | None, noise: Noise, steps: int) -> None:
         with torch.no_grad():
-            latents = model.evidence(x, context, noise).latents
-        latent = next(iter(latents.values()), None)
-        if len(latents) != 1 or latent is None or not latent.z.is_floating_point() or not tree.is_exact(latent.p):
+            evidence = model.evidence(x, context, noise)
+        latents, latent = evidence.latents, next(iter(evidence.latents.values()), None)
+        if len(latents) != 1 or latent is None or not latent.z.is_floating_point() or not evidence.exact:
             raise NotSupportedError(
-                "annealed importance sampling needs one group of continuous latents with an exact prior."
+                "annealed importance sampling needs one group of continuous latents, and exact densities."
             )
         self.model, self.x, self.context, self.name = model, x, context, next(iter(latents))
         self.prior: Distribution = tree.detach(latent.p)

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from lowerbound.errors import DataError, NotSupportedError, UsageError
 from lowerbound.files import sha256
-from lowerbound.lab.evaluation.perceptual import ConvolutionalNetwork
+from lowerbound.lab.checkpoint import read_tensors
 from lowerbound.lab.generation import use
 from lowerbound.lab.onnx import OnnxNetwork
 from lowerbound.lab.run import Run
 from lowerbound.model.families.family import Family
+from lowerbound.model.networks.pictures import PictureNetwork
 from lowerbound.model.spec import DataSpec
 
 RAW, OWN = "raw", "own"
@@ -118,13 +119,13 @@ def _onnx(path: Path, spec: DataSpec) -> Extractor:
 
 def _weights(path: Path, spec: DataSpec) -> Extractor:
     """The deepest features of AlexNet or VGG-16, averaged over places; grey images are taken as colour."""
-    network = ConvolutionalNetwork(path)
+    network = PictureNetwork(read_tensors(path), str(path))
     if len(spec.event) != 3 or spec.event[0] not in (1, 3):
         raise NotSupportedError(f"{path} takes grey or colour images, and these rows have shape {list(spec.event)}.")
 
     def run(raw: Tensor) -> Tensor:
         x = 2 * _unit_range(raw, spec) - 1
-        return network.features(x.expand(-1, 3, -1, -1))[-1].flatten(2).mean(dim=2)
+        return network(x.expand(-1, 3, -1, -1))[-1].flatten(2).mean(dim=2)
 
     return Extractor(path.stem, sha256(path), torch.no_grad()(run))
 

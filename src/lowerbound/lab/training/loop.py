@@ -174,7 +174,7 @@ class Loop:
                 raise self._diagnose(number, player, batch, noise)
             taken = self._step(player, parameters, norm)
             if taken:
-                self._absorb(total)
+                self._absorb(player.role, total)
         numbers = {**total.parts, f"gradient_norm_{player.role}": norm}
         return numbers if taken else {**numbers, f"skipped_{player.role}": norm.new_ones(())}
 
@@ -321,8 +321,9 @@ class Loop:
         return taken
 
     @torch.no_grad()
-    def _absorb(self, total: Total) -> None:
-        self.model.absorb(total.model)
+    def _absorb(self, role: str, total: Total) -> None:
+        """Let the parts of a role take in their statistics; at a critic's turn those of the model stay as they are."""
+        self.model.absorb({part: values for part, values in total.model.items() if self.model.plays(part, role)})
         self.objective.absorb(total.objective)
 
     @contextmanager

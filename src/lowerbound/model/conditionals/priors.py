@@ -13,8 +13,9 @@ from lowerbound.kinds import Part
 from lowerbound.model.conditionals.conditional import Conditional, Features, Slot
 from lowerbound.model.conditionals.posteriors import DiagonalGaussian
 from lowerbound.model.distributions.autoregressive_mixture import AutoregressiveMixture
-from lowerbound.model.distributions.diffusion import DiffusionDensity
+from lowerbound.model.distributions.diffusion import DiffusionDensity, time_features
 from lowerbound.model.distributions.flow import Flow
+from lowerbound.model.distributions.ring import Ring
 from lowerbound.model.distributions.tree import diagonal_normal
 from lowerbound.model.distributions.von_mises_fisher import SphereUniform
 from lowerbound.model.networks.bijections import Chain, Coupling, MaskedMLP
@@ -61,6 +62,28 @@ class UniformSphere(Prior):
         return SphereUniform(self.zeros)
 
 
+class RingPrior(Prior):
+    """Codes at about one distance from the origin, in all directions alike: a ring in the plane, else a shell.
+
+    Args:
+        slot: the latent's place.
+        radius: mean distance.
+        width: standard deviation of the distance.
+    """
+
+    radius: Tensor
+    width: Tensor
+
+    def __init__(self, slot: Slot, *, radius: Positive = 2.0, width: Positive = 0.2) -> None:
+        super().__init__()
+        self.event = torch.Size(slot.event)
+        self.register_buffer("radius", torch.tensor(radius), persistent=False)
+        self.register_buffer("width", torch.tensor(width), persistent=False)
+
+    def forward(self, features: Features, context: Context | None) -> Distribution:
+        return Ring(self.radius, self.width, self.event)
+
+
 class FlowPrior(Prior):
     """A learned diagonal Gaussian pushed through coupling layers (Dinh et al. 2017, eq. 7-8; Chen et al. 2017).
 
@@ -72,7 +95,7 @@ class FlowPrior(Prior):
         network: of each layer.
     """
 
-    def __init__(self, slot: Slot, *, steps: Count = 4, network: Part[Network] = Part(MLP, widths=[64])) -> None:
+    def __init__(self, slot: Slot, *, steps: Count = 8, network: Part[Network] = Part(MLP, widths=[64, 64])) -> None:
         super().__init__()
         size, self.conditional = math.prod(slot.event), bool(slot.data.context)
         self.mu, self.logvar = nn.Parameter(torch.zeros(slot.event)), nn.Parameter(torch.zeros(slot.event))
@@ -238,14 +261,9 @@ class Diffusion(Prior):
 
     def forward(self, features: Features, context: Context | None) -> Distribution:
         def denoiser(noisy: Tensor, t: Tensor) -> Tensor:
-            known = [self.time_features(t)]
+            known = [time_features(t, self.frequencies)]
             if context is not None:
                 known.append(context.features().repeat(len(t) // len(context.present), 1))
             return self.network(noisy, torch.cat(known, dim=1)).float()
 
         return DiffusionDensity(denoiser, torch.Size(self.event), self.start, self.end, self.steps)
-
-    def time_features(self, t: Tensor) -> Tensor:
-        """t and its sines and cosines at octaves, (N, 2 F + 1)."""
-        angles = math.pi * t[:, None] * 2.0 ** torch.arange(self.frequencies, device=t.device)
-        return torch.cat([t[:, None], angles.sin(), angles.cos()], dim=1)

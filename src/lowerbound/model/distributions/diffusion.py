@@ -17,6 +17,12 @@ from lowerbound.noise import Noise
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 
+def time_features(t: Tensor, frequencies: int) -> Tensor:
+    """Times t (N,) and their sines and cosines at octaves, (N, 2 F + 1): what a denoiser sees of the time."""
+    angles = math.pi * t[:, None] * 2.0 ** torch.arange(frequencies, device=t.device)
+    return torch.cat([t[:, None], angles.sin(), angles.cos()], dim=1)
+
+
 class DiffusionDensity(Distribution):
     """A variance-preserving diffusion with log-SNR falling linearly from `start` to `end`.
 
@@ -92,6 +98,21 @@ class DiffusionDensity(Distribution):
             mean = alpha_s / alpha_t * (z - c * sigma_t * self.denoiser(z, time))
             z = mean + sigma_s * c.sqrt() * normal(step + 1).reshape(z.shape)
         return (z / self.scales(z.new_zeros(z.shape[0]))[0]).reshape(*batch, *self.event)
+
+    def path(self, start: Tensor) -> Tensor:
+        """Where the deterministic sampler (Song et al. 2021, "Denoising diffusion implicit models") leads, (N, *event).
+
+        Args:
+            start: noise at t = 1, (N, *event).
+        """
+        z = start
+        for step in range(self.steps):
+            t, s = 1 - step / self.steps, 1 - (step + 1) / self.steps
+            time = z.new_full((z.shape[0],), t)
+            (alpha_t, sigma_t), (alpha_s, sigma_s) = self.scales(time), self.scales(z.new_full((z.shape[0],), s))
+            ratio = alpha_s / alpha_t
+            z = ratio * z + (sigma_s - ratio * sigma_t) * self.denoiser(z, time)
+        return z / self.scales(z.new_zeros(z.shape[0]))[0]
 
 
 tree.register(DiffusionDensity, {}, ["denoiser", "event", "start", "end", "steps", "noise"])

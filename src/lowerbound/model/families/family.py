@@ -68,11 +68,14 @@ class Family(nn.Module, ABC):
         """Numbers about the state of its parts for the journal, by name; none for most."""
         return {}
 
+    def plays(self, name: str, role: str) -> bool:
+        """Whether what has this name (a part, or something in it) belongs to a role ("model" for all)."""
+        return role == "model" or name.split(".")[0] in self.roles.get(role, ())
+
     def role_parameters(self, role: str) -> Iterator[tuple[str, nn.Parameter]]:
         """Named parameters of a role ("model" for all)."""
-        parts = self.roles.get(role, ())
         for name, parameter in self.named_parameters():
-            if role == "model" or name.split(".")[0] in parts:
+            if self.plays(name, role):
                 yield name, parameter
 
     def check(self, raw: Tensor) -> None:

@@ -118,7 +118,7 @@ class SemiSupervised(Family):
         h = apply(self.encoder, every, given).unflatten(0, (len(y), rows))
         latent = Latent.drawn(self.posterior(h, given), self.prior(None, context), noise.child("z"), len(y))
         g = apply(self.decoder, latent.z.flatten(0, 1), given).unflatten(0, (len(y), rows))
-        px = self.likelihood(g, given)
+        px = tree.attach(self.likelihood(g, given), noise.child("likelihood"))
         wrong = torch.where(context.present, -(log_q_y * context.vector).sum(dim=-1), 0.0)
         return Evidence(
             x=x,
@@ -130,6 +130,7 @@ class SemiSupervised(Family):
             anchor=g,
             weights=log_belief.exp().T.repeat(samples, 1) / samples,
             statistics={"likelihood": self.likelihood.statistics(px, x)},
+            exact=tree.is_exact(px),
         )
 
     def encode(self, x: Tensor, context: Context | None = None, noise: Noise | None = None) -> Latents:

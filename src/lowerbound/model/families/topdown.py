@@ -157,7 +157,7 @@ class TopDown(Family):
             latents[name] = Latent.drawn(q, p, noise.child(name), samples)
             d = group.next(d, latents[name].z, context)
         g = apply(self.decoder, d, context)
-        px = self.likelihood(g, context)
+        px = tree.attach(self.likelihood(g, context), noise.child("likelihood"))
         penalties, statistics = self._regularity(samples, x.shape[0])
         return Evidence(
             x=x,
@@ -168,6 +168,7 @@ class TopDown(Family):
             px=px,
             anchor=g,
             statistics={"likelihood": self.likelihood.statistics(px, x), **statistics},
+            exact=tree.is_exact(px),
         )
 
     def encode(self, x: Tensor, context: Context | None = None, noise: Noise | None = None) -> Latents:

@@ -90,7 +90,7 @@ class VAE(Family):
         p = tree.attach(self.p(context), noise.child("prior"))
         latent = Latent.drawn(q, p, noise.child("z"), samples)
         g = apply(self.decoder, latent.z, context)
-        px = self.likelihood(g, context)
+        px = tree.attach(self.likelihood(g, context), noise.child("likelihood"))
         return Evidence(
             x=x,
             context=context,
@@ -100,7 +100,7 @@ class VAE(Family):
             px=px,
             anchor=g,
             statistics={"likelihood": self.likelihood.statistics(px, x)},
-            exact=tree.is_exact(p),
+            exact=tree.is_exact(p) and tree.is_exact(px),
         )
 
     def encode(self, x: Tensor, context: Context | None = None, noise: Noise | None = None) -> Latents:

@@ -92,7 +92,7 @@ class VQVAE(Family):
         q, p = self._posterior(found), self.prior(None, context)
         z = found.codes.expand(samples, x.shape[0], *self.latents["codes"])
         g = apply(self.decoder, self._channels_first(found.vectors), context)
-        px = self.likelihood(g, context)
+        px = tree.attach(self.likelihood(g, context), noise.child("likelihood"))
         # Where the posterior is certain all samples are the same one, and computed once.
         every = (samples, x.shape[0])
         penalties = found.penalties | self.likelihood.penalties(g, x)
@@ -108,6 +108,7 @@ class VQVAE(Family):
                 "quantizer": found.statistics,
                 "likelihood": self.likelihood.statistics(px, x),
             },
+            exact=tree.is_exact(px),
         )
 
     def encode(self, x: Tensor, context: Context | None = None, noise: Noise | None = None) -> Latents:

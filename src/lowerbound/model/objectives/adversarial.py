@@ -9,14 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from lowerbound.errors import NotSupportedError
 from lowerbound.kinds import Part
-from lowerbound.model.distributions import tree
 from lowerbound.model.evidence import Evidence
 from lowerbound.model.networks.mlp import MLP
 from lowerbound.model.networks.network import Network, Ports
 from lowerbound.model.objectives.matching import codes_of, prior_draws
-from lowerbound.model.objectives.objective import Loss, Needs, Objective, Player, bound_loss, bound_parts
+from lowerbound.model.objectives.objective import (
+    Loss,
+    Needs,
+    Objective,
+    Player,
+    bound_loss,
+    bound_parts,
+    reconstructions,
+)
 from lowerbound.model.objectives.schedules import Schedule, constant
 from lowerbound.model.spec import Fraction, Settings
 from lowerbound.noise import Noise
@@ -182,14 +188,8 @@ class VAEGAN(Objective):
         self.balance = Balance(decay)
 
     def forward(self, evidence: Evidence, step: int, player: str, noise: Noise) -> Loss:
-        assert evidence.px is not None
         assert evidence.generated is not None
-        if not (evidence.x.is_floating_point() and evidence.generated.is_floating_point()):
-            raise NotSupportedError(
-                "a critic of data needs made rows of real numbers, through which it has a gradient; this likelihood "
-                "makes whole numbers; use a likelihood of intensities or of real numbers."
-            )
-        reconstructed = tree.point(evidence.px).reshape(-1, *evidence.x.shape[1:])
+        reconstructed = reconstructions(evidence).flatten(0, 1)
         fake = self.critic(torch.cat([reconstructed, evidence.generated]), None)
         if player == "critic":
             value = critic_loss(self.critic(evidence.x, None), fake)

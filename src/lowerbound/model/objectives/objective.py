@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from lowerbound.errors import NotSupportedError
+from lowerbound.model.distributions import tree
 from lowerbound.model.evidence import Evidence, Rates
 from lowerbound.noise import Noise
 
@@ -72,6 +74,23 @@ class Objective(nn.Module, ABC):
 
     def absorb(self, statistics: dict[str, Tensor]) -> None:
         """Take in the statistics of a step that was really taken."""
+
+
+def reconstructions(evidence: Evidence) -> Tensor:
+    """The points of p(x|z), (S, B, *event), as a critic or a network that compares sees them: with gradient.
+
+    Raises:
+        NotSupportedError: there are none, or they are whole numbers, which have no gradient.
+    """
+    if evidence.px is None:
+        raise NotSupportedError("this objective looks at reconstructions, and this model makes none; use `elbo`.")
+    made = tree.point(evidence.px)
+    if not (evidence.x.is_floating_point() and made.is_floating_point()):
+        raise NotSupportedError(
+            "a critic of data, and a network that compares them, need made rows of real numbers, through which they "
+            "have a gradient; this likelihood makes whole numbers; use a likelihood of intensities or of real numbers."
+        )
+    return made.reshape(-1, *evidence.x.shape)
 
 
 def bound_parts(evidence: Evidence, rates: Rates | None = None) -> dict[str, Tensor]:
