@@ -17,7 +17,7 @@ from lowerbound.files import sha256, write_json
 from lowerbound.lab.data.load import load_data
 from lowerbound.lab.data.rows import Dataset, Mixture
 from lowerbound.lab.device import find_device
-from lowerbound.lab.evaluation.aggregate import aggregate_results
+from lowerbound.lab.evaluation.aggregate import aggregate_results, conditional_results
 from lowerbound.lab.evaluation.annealing import sandwich, sandwich_results
 from lowerbound.lab.evaluation.bounds import bound_results, bounds, convergence
 from lowerbound.lab.evaluation.case import KNOWN_ROWS, Case
@@ -207,6 +207,8 @@ def _add_group(judgement: Judgement, case: Case, name: str, group: Group) -> Non
     if group.draws.is_floating_point():
         seed = case.settings.seed
         own.attempt("mutual_information_nats", lambda: aggregate_results(group, seed=seed))
+        if group.contexts:
+            own.attempt("conditional_mutual_information_nats", lambda: conditional_results(group))
         own.attempt(
             "small_prior_gain_nats",
             lambda: {"small_prior_gain_nats": _small_prior_gain(case, name, group)},

@@ -105,3 +105,23 @@ def test_idx_files_are_read(tmp_path: Path) -> None:
     assert data.spec.event == (1, 6, 5)
     assert data.test.labels is not None
     assert data.test.labels.sort().values.tolist() == [0, 1, 2, 3]
+
+
+def test_rows_can_be_conditioned_on_vectors(tmp_path: Path) -> None:
+    vectors = np.arange(80, dtype=np.float64).reshape(40, 2)
+    vectors[3, 1] = np.nan
+    arrays = {"x": np.zeros((40, 3)), "place": vectors, "far": np.full((40, 2), np.inf), "few": vectors[:5]}
+    np.savez(tmp_path / "rows.npz", **arrays)
+    data = read(tmp_path / "rows.npz", vectors="place")
+    assert data.spec.context == 2
+    parts = [data.split(name).take(torch.arange(len(data.split(name)))) for name in ("train", "validation", "test")]
+    seen = torch.cat([part.context.vector for part in parts])
+    present = torch.cat([part.context.present for part in parts])
+    assert not seen.isnan().any()
+    assert sorted(seen[present][:, 0].tolist()) == [2.0 * row for row in range(40) if row != 3]
+    for wrong in ("nowhere", "far", "few"):
+        with pytest.raises(DataError, match=wrong):
+            read(tmp_path / "rows.npz", vectors=wrong)
+    np.savez(tmp_path / "both.npz", **arrays, y=np.arange(40) % 2)
+    with pytest.raises(RecipeError, match="one context"):
+        read(tmp_path / "both.npz", vectors="place", context="label")

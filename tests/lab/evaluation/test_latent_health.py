@@ -12,7 +12,7 @@ from torch.distributions import Categorical, Distribution
 import lowerbound
 from lowerbound.errors import NotSupportedError
 from lowerbound.lab.data.rows import Dataset, InMemory
-from lowerbound.lab.evaluation.aggregate import aggregate_results
+from lowerbound.lab.evaluation.aggregate import aggregate_results, conditional_results
 from lowerbound.lab.evaluation.latents import Group, collect, latent_results
 from lowerbound.lab.evaluation.result import Result
 from lowerbound.lab.judge import judge
@@ -20,7 +20,7 @@ from lowerbound.model.conditionals.priors import GaussianMixture
 from lowerbound.model.distributions.codes import Codes
 from lowerbound.model.distributions.delta import Delta
 from lowerbound.model.distributions.tree import diagonal_normal, independent
-from lowerbound.model.spec import DataSpec
+from lowerbound.model.spec import Context, DataSpec
 from lowerbound.noise import BatchNoise, generator
 from lowerbound.recipe import Evaluation
 
@@ -79,6 +79,61 @@ def test_an_aggregate_beside_the_prior() -> None:
     assert placed["outside_prior_share"].value > 0.1  # type: ignore[operator]
     for mean in placed["aggregate_mean_per_unit"].value:  # type: ignore[union-attr]
         assert abs(mean - shift) < 4 * math.sqrt(0.75 / N)
+
+
+def given_label(sigma: float, within: float, aside: float = 0.0) -> Group:
+    """Posteriors around a place for each of four labels, `within` apart, with priors N(place + aside, 1) by label."""
+    labels = torch.arange(N) % 4
+    places = 5.0 * labels[:, None] * torch.ones(2)
+    group = gaussian_group(places + within * means(2, sigma), sigma)
+    group.priors = [
+        diagonal_normal(part + aside, torch.zeros_like(part), 1) for part in places.split([len(z) for z in group.z])
+    ]
+    group.log_p = [p.log_prob(z).double() for p, z in zip(group.priors, group.z, strict=True)]
+    group.contexts = [Context.labels(part, 4) for part in labels.split([len(z) for z in group.z])]
+    return group
+
+
+def test_what_codes_say_beyond_a_label() -> None:
+    """Within each label codes are N(place, 1) in all, and N(mean, 0.25) given the row: log 2 nats of each unit."""
+    found = conditional_results(given_label(0.5, 1.0))
+    close(found["conditional_mutual_information_nats"], 2 * math.log(2), slack=0.01)
+    close(found["conditional_aggregate_kl_nats"], 0.0, slack=0.02)
+    aside = conditional_results(given_label(0.5, 1.0, aside=1.5))
+    close(aside["conditional_aggregate_kl_nats"], 1.5**2, slack=0.02)
+    # Without the label they say two bits more: which of the four places.
+    group = given_label(0.5, 1.0)
+    group.priors = [diagonal_normal(torch.zeros(2), torch.zeros(2), 1)] * len(group.z)
+    whole = aggregate_results(group)["mutual_information_nats"]
+    close(whole, 2 * math.log(2) + math.log(4), slack=0.02)
+
+
+def test_a_label_that_says_all_leaves_nothing_to_the_codes() -> None:
+    found = conditional_results(given_label(0.5, 0.0))
+    assert found["conditional_mutual_information_nats"].value == pytest.approx(0, abs=1e-9)
+    group = given_label(0.5, 0.0)
+    rate = (group.posterior().log_prob(group.draws.double()) - torch.cat(group.log_p)).mean()
+    assert found["conditional_aggregate_kl_nats"].value == pytest.approx(float(rate), abs=1e-9)
+
+
+def test_contexts_that_do_not_repeat_have_nothing_to_compare() -> None:
+    group = given_label(0.5, 1.0)
+    group.contexts = [
+        Context.of(torch.randn(len(z), 3, generator=generator(len(z) + i))) for i, z in enumerate(group.z)
+    ]
+    with pytest.raises(NotSupportedError, match="context of its own"):
+        conditional_results(group)
+    group.contexts = []
+    with pytest.raises(NotSupportedError, match="no context"):
+        conditional_results(group)
+
+
+def test_a_conditional_model_is_judged_given_its_label() -> None:
+    data = lowerbound.load_data({"kind": "digits", "context": "label"})
+    table = {"kind": "vae", "latent": 4, "prior": {"kind": "context"}, "likelihood": {"kind": "bernoulli"}}
+    found = judge(lowerbound.build_model(table, data.spec, 0).eval(), data, Evaluation(samples=2, generated=60), {})
+    assert found.results["conditional_mutual_information_nats"].kind == "lower_bound"
+    assert "differs from row to row" in found.refused["mutual_information_nats"]
 
 
 def test_correlated_codes_have_the_total_correlation_of_a_gaussian() -> None:

@@ -34,6 +34,7 @@ def arrays(
     levels: Count | None = None,
     channels_last: bool = False,
     context: ContextKind = "none",
+    vectors: str | None = None,
     split: Part[splits.Split] = Part(splits.at_random),
 ) -> Dataset:
     """Rows of an array in a .npy or .npz file: (N, D), (N, H, W), (N, C, H, W), or clips (N, C, T, H, W).
@@ -46,6 +47,8 @@ def arrays(
         levels: number of integer levels; by default 256 for 8-bit integers, 2 for booleans, none (real) for others.
         channels_last: images are (N, H, W, C).
         context: "label" makes models conditional on the label.
+        vectors: name of an array (N, C) in a .npz file that models are conditional on instead, such as embeddings of
+            texts; rows with a NaN in it have no context.
         split: how rows are divided; other arrays of a .npz file can be named.
     """
     file = located(path, data_dir)
@@ -53,6 +56,7 @@ def arrays(
     name = _choose(found, key, ROWS, file)
     rows = found.pop(name)
     chosen = _named(found, label, LABELS, file)
+    given = None if vectors is None else _vectors(found, vectors, len(rows), file)
     of_rows = {other: values for other, values in found.items() if values.shape == (len(rows),)}
     if chosen is not None and chosen not in of_rows:
         raise DataError(f"{file}: `{chosen}` has shape {list(found[chosen].shape)}; labels are one for each row.")
@@ -66,10 +70,27 @@ def arrays(
         levels=levels,
         labels=labels,
         context=context,
+        vectors=given,
         names=lambda row: f"{file} row {row + 1}",
         source=file,
         findings=findings,
     )
+
+
+def _vectors(found: dict[str, NDArray[Any]], name: str, rows: int, file: Path) -> Tensor:
+    """What rows are conditioned on, (N, C).
+
+    Raises:
+        DataError: there is no such array, it is of another shape, or it holds infinities.
+    """
+    values = found.get(name)
+    if values is None:
+        raise DataError(f"{file} has no array `{name}`; it has {', '.join(sorted(found)) or 'no other'}.")
+    if values.ndim != 2 or len(values) != rows or values.dtype.kind not in "buif":
+        raise DataError(f"{file}: `{name}` has shape {list(values.shape)}; vectors are numbers of shape [{rows}, C].")
+    if np.isinf(values.astype(np.float64)).any():
+        raise DataError(f"{file}: `{name}` holds infinities; write numbers, or NaN where a row has no context.")
+    return torch.from_numpy(values.astype(np.float32))
 
 
 def idx(

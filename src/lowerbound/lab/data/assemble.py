@@ -27,6 +27,7 @@ def assemble(
     levels: int | None = None,
     labels: Tensor | None = None,
     context: ContextKind = "none",
+    vectors: Tensor | None = None,
     names: Callable[[int], str] | None = None,
     columns: tuple[Column, ...] = (),
     vocabulary: tuple[str, ...] = (),
@@ -42,14 +43,17 @@ def assemble(
         levels, columns, vocabulary: facts of the data, see `DataSpec`.
         labels: (N,) of integers from 0, or (N, K) of factors.
         context: "label" makes models conditional on the label.
+        vectors: (N, C), what models are conditional on instead; a row with a NaN has no context.
         names: what a person calls a row of the source.
         source: where it was read from.
         findings: about rows of the source, or files.
 
     Raises:
-        RecipeError: a context without labels.
+        RecipeError: a context without labels, or two contexts.
     """
     classes = 0
+    if context == "label" and vectors is not None:
+        raise RecipeError("`data.context` and `data.vectors` were both given; a row has one context, so name one.")
     if context == "label":
         if labels is None or labels.ndim != 1:
             raise RecipeError('`data.context` is "label", but these data have no labels; say where they are.')
@@ -57,14 +61,23 @@ def assemble(
 
     def part(index: Tensor) -> InMemory:
         own = None if labels is None else labels[index]
-        given = Context.labels(own, classes, own >= 0) if own is not None and classes else None
+        given = Context.labels(own, classes, own >= 0) if own is not None and classes else _of(vectors, index)
         call = names or (lambda row: f"row {row}")
         return InMemory(raw[index], given, own, lambda row: call(int(index[row])))
 
-    spec = DataSpec(tuple(raw.shape[1:]), levels, classes, len(split.train), columns, vocabulary)
+    width = classes if vectors is None else vectors.shape[1]
+    spec = DataSpec(tuple(raw.shape[1:]), levels, width, len(split.train), columns, vocabulary)
     found = divided(findings, placed(split)) if findings else ()
     rows = {part_name: part(index) for part_name, index in split.parts().items()}
     return Dataset(name, spec, **rows, source=source, findings=found)  # type: ignore[arg-type]
+
+
+def _of(vectors: Tensor | None, index: Tensor) -> Context | None:
+    """The vectors of some rows as their context; absent where a value is missing."""
+    if vectors is None:
+        return None
+    own = vectors[index]
+    return Context(own.nan_to_num(0.0), ~own.isnan().any(dim=1))
 
 
 def placed(split: Split) -> dict[str, dict[int, int]]:

@@ -64,6 +64,51 @@ def aggregate_results(group: Group, suffix: str = "", seed: int = 0) -> dict[str
 
 
 @torch.no_grad()
+def conditional_results(group: Group) -> dict[str, Result]:
+    """What codes say of a row beyond its context c, and how those of one context fit the prior given it.
+
+    As `aggregate_results`, with q(z|c) the mixture of the posteriors of the n_c rows that have the context c:
+
+        I(x; z|c)        = E[log q(z|x, c) - log q(z|c)]      never above E[log n_c], and a lower bound in expectation
+        KL(q, p given c) = E[log q(z|c) - log p(z|c)]         an upper bound in expectation
+
+    Both add up to the sampled rate at the same draws. Where the first is near 0, the context says all that there is to
+    say: two rows of one context get one code.
+
+    Args:
+        group: of latents, over all rows, with their contexts.
+
+    Raises:
+        NotSupportedError: codes without a density, no context, or a context of its own for each row.
+    """
+    if not group.contexts:
+        raise NotSupportedError("this model has no context, so nothing is known of a row before its code.")
+    if not group.draws.is_floating_point() or not tree.has_density(group.posteriors[0]):
+        raise NotSupportedError("the codes have no density, so their mutual information and aggregate have none.")
+    rows = min(len(group.draws), ROWS)
+    q, z, log_p = group.posterior(rows), group.draws[:rows].double(), torch.cat(group.log_p)[:rows]
+    features = torch.cat([context.features() for context in group.contexts])[:rows]
+    kinds, counts = features.unique(dim=0, return_inverse=True, return_counts=True)[1:]
+    own, mixture, prior = [], [], []
+    for kind in (counts > 1).nonzero().flatten():
+        index = (kinds == kind).nonzero().flatten()
+        some = tree.map_rows(q, lambda tensor, axis: tensor.index_select(axis, index))  # noqa: B023 (used at once)
+        pairs, _ = _pairs(some, z[index], margins=False)
+        own.append(pairs.diagonal())
+        mixture.append(_mixture(pairs))
+        prior.append(log_p[index])
+    if not own:
+        raise NotSupportedError(
+            "each row has a context of its own, so there are no rows whose codes could be compared given it."
+        )
+    among = torch.cat(mixture)
+    return {
+        "conditional_mutual_information_nats": mean_result(torch.cat(own) - among, "lower_bound"),
+        "conditional_aggregate_kl_nats": mean_result(among - torch.cat(prior), "upper_bound"),
+    }
+
+
+@torch.no_grad()
 def mutual_information(group: Group) -> float:
     """I(x; z) as `aggregate_results` has it, nats, of all rows of a group; never above the logarithm of their number.
 

@@ -37,6 +37,7 @@ class Group:
         priors: p(z) of each batch.
         z: a draw of each row's posterior, (B, *units) each; log_p: its log-density under the prior, (B,) each.
         rates: rate per unit, (B, units) each; empty where units are not independent or have no density.
+        contexts: what the rows of each batch were conditioned on; empty for a model without a context.
     """
 
     posteriors: list[Distribution] = field(default_factory=list)
@@ -44,6 +45,7 @@ class Group:
     z: list[Tensor] = field(default_factory=list)
     log_p: list[Tensor] = field(default_factory=list)
     rates: list[Tensor] = field(default_factory=list)
+    contexts: list[Context] = field(default_factory=list)
 
     @property
     def draws(self) -> Tensor:
@@ -102,6 +104,8 @@ def add(groups: dict[str, Group], evidence: Evidence) -> None:
         group.log_p.append(latent.log_p[0].double())
         if (rate := _rate_per_unit(latent)) is not None:
             group.rates.append(rate)
+        if evidence.context is not None:
+            group.contexts.append(evidence.context)
 
 
 def points(groups: dict[str, Group]) -> Tensor:
