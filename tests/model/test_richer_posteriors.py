@@ -105,15 +105,23 @@ def test_the_exact_posterior_makes_the_bound_the_likelihood_row_by_row() -> None
     torch.testing.assert_close(evidence.latents["z"].closed()[0], closed)
 
 
-@pytest.mark.parametrize(("kind", "least"), [("autoregressive", 0.08), ("flow", 0.8)])
-def test_learned_densities_come_near_the_entropy_of_three_gaussians(kind: str, least: float) -> None:
+DENSITIES: dict[str, tuple[dict[str, object], float]] = {
+    "autoregressive": ({"kind": "autoregressive"}, 5e-3),
+    # Three clusters are a hard image of one Gaussian: it takes depth to pull it apart, and small steps.
+    "flow": ({"kind": "flow", "steps": 12}, 2e-3),
+}
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+def test_learned_densities_come_near_the_entropy_of_three_gaussians(name: str) -> None:
     """gmm2d: log 3 + 2 (log sigma + log(2 pi e) / 2) = 0.142 nats; one Gaussian costs 3.3."""
+    density, rate = DENSITIES[name]
     data = load_data({"kind": "gmm2d"})
     assert isinstance(data.train, InMemory)
     assert isinstance(data.test, InMemory)
-    model = build_model({"kind": "density", "density": {"kind": kind}}, data.spec, 0)
+    model = build_model({"kind": "density", "density": density}, data.spec, 0)
     training = Training.model_validate({
-        "steps": 1500, "batch_size": 250, "learning_rate": 5e-3, "schedule": "cosine", "clip": 10.0,
+        "steps": 1500, "batch_size": 250, "learning_rate": rate, "schedule": "cosine", "clip": 10.0,
     })  # fmt: skip
     objective = build_objective({"kind": "elbo"}, model, 0)
     Loop(model, objective, data.train, training, 0, torch.device("cpu"), Processes()).run(lambda step, parts: False)
@@ -122,4 +130,4 @@ def test_learned_densities_come_near_the_entropy_of_three_gaussians(kind: str, l
         nll = -model.evidence(x, None, BatchNoise(0, 0, len(x))).elbo()
     entropy = math.log(3) + 2 * (math.log(0.15) + 0.5 * math.log(2 * math.pi * math.e))
     error = float(nll.std()) / math.sqrt(len(nll))
-    assert -4.5 * error < float(nll.mean()) - entropy < least + 4.5 * error
+    assert -4.5 * error < float(nll.mean()) - entropy < 0.08 + 4.5 * error

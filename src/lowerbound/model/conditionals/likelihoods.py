@@ -126,7 +126,7 @@ class PixelGaussian(Likelihood):
 
 
 class OptimalGaussian(Likelihood):
-    """N(features, sigma^2 I) with sigma^2 the mean squared error, in closed form (Rybkin et al. 2021, eq. 9).
+    """N(features, sigma^2 I) with sigma^2 the mean squared error, in closed form (Rybkin et al. 2021).
 
     The error is averaged over steps in a buffer and never taken from the batch at hand: a density that depends on its
     own batch is no bound, and an answer would depend on its batch-mates.

@@ -52,7 +52,7 @@ class DiagonalGaussian(Posterior):
 
 
 class FullGaussian(Posterior):
-    """N(mu, L L^T) with a covariance for every pair of units (Kingma & Welling 2019, section 2.5.2).
+    """N(mu, L L^T) with a covariance for every pair of units (Kingma & Welling 2019, section 2.5).
 
     Features are mu, raw log variances and D (D - 1) / 2 more, flat: L = diag(sigma) (I + strictly lower part), so that
     the encoder's last layer grows with the square of D. Better where the true posterior's units are correlated.

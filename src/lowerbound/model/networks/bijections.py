@@ -103,7 +103,7 @@ class MaskedMLP(nn.Module):
 
 
 class InverseAutoregressive(Bijection):
-    """y_d = s_d z_d + (1 - s_d) m_d with s_d in (0, 1) and m_d from z_<d (Kingma et al. 2016, eq. 10-11).
+    """y_d = s_d z_d + (1 - s_d) m_d with s_d in (0, 1) and m_d from z_<d (Kingma et al. 2016, algorithm 1).
 
     One pass forward, D passes backward: fast to draw from, slow to score values that it did not draw.
 

@@ -119,7 +119,7 @@ def multiple_bound(evidence: Evidence, repeats: int) -> Tensor:
 
 
 class DoublyReparameterised(Objective):
-    """The importance-weighted bound with the encoder's gradient reparameterised twice (Tucker et al. 2019, eq. 8).
+    """The importance-weighted bound with the encoder's gradient reparameterised twice (IWAE-DReG: Tucker et al. 2019).
 
     Its signal-to-noise ratio grows with K, where that of the plain gradient falls. The score term of q is dropped
     (q enters the weights detached), and the path gradient at z is weighted by w^2: by w in the loss, and once more on

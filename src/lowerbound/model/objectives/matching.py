@@ -89,7 +89,7 @@ def sliced_distance(codes: Tensor, draws: Tensor, directions: Tensor) -> Tensor:
 
 
 class InfoVAE(Objective):
-    """distortion + rate_weight * rate + weight * MMD^2(q(z), p(z)) + penalties (Zhao et al. 2019, eq. 6).
+    """distortion + rate_weight * rate + weight * MMD^2(q(z), p(z)) + penalties (Zhao et al. 2019).
 
     In the terms of the paper rate_weight = 1 - alpha and weight = alpha + lambda - 1. The smaller the rate's weight,
     the more the codes may say of a row, while the discrepancy holds their aggregate at the prior.

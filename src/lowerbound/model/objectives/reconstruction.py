@@ -18,7 +18,7 @@ class Reconstruction(Objective):
     """distortion + code * |z|^2 / 2 + smoothness * |dg/dz|^2 / 2 + penalties, in nats; there is no rate, and no bound.
 
     With a deterministic posterior and both weights 0 this is the plain autoencoder; with them, the regularised one
-    (Ghosh et al. 2020, eq. 6, with their gradient penalty, eq. 9). The squared Frobenius norm of the Jacobian of the
+    (Ghosh et al. 2020, with their gradient penalty). The squared Frobenius norm of the Jacobian of the
     decoder's features g is estimated along one random direction per row, E|J^T v|^2, without bias.
 
     Args:
