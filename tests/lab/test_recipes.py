@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +14,14 @@ from films import film
 from PIL import Image
 
 import lowerbound
+from lowerbound.lab.data.labelled import labelled_images
 from lowerbound.lab.data.rows import Dataset, InMemory
 from lowerbound.lab.training.journal import read_journal
 from lowerbound.model.spec import DataSpec
 from lowerbound.recipe import shipped
 
 STEPS = 3
+SPLITS = ("train", "validation", "test")
 PICTURES = {"mnist": (1, 28, 28), "fashion-mnist": (1, 28, 28), "frey-faces": (1, 28, 20), "cifar10": (3, 32, 32)}
 
 
@@ -72,22 +75,28 @@ def test_a_recipe_trains_and_is_judged(name: str, tmp_path: Path) -> None:
         folder.mkdir()
         overrides.append(f'data.path="{OWN[kind](folder)}"')
     recipe = lowerbound.read_recipe(name, overrides)
-    run = lowerbound.train(recipe, tmp_path / "run", data=pictures(kind))
+    run = lowerbound.train(recipe, tmp_path / "run", data=pictures(recipe.data))
     journal = read_journal(run.journal_path)
     assert journal[-1]["step"] == STEPS
     assert math.isfinite(journal[-1]["loss"])
     settings = recipe.evaluation.model_copy(update={"samples": 2, "examples": 60, "generated": 60})
-    judgement = lowerbound.evaluate(run, settings, data=pictures(kind))
+    judgement = lowerbound.evaluate(run, settings, data=pictures(recipe.data))
     assert judgement.results
     for number, result in judgement.results.items():
         values = result.value if isinstance(result.value, list) else [result.value]
         assert all(map(math.isfinite, values)), number
 
 
-def pictures(kind: str) -> Dataset | None:
-    """Noise in the shape of data that are not everywhere; None for data that are."""
-    shape = (1, 10, 64, 64) if kind == "moving-mnist" else PICTURES.get(kind)
+def pictures(table: Mapping[str, Any]) -> Dataset | None:
+    """Noise in the shape of data that are not everywhere, with labels where they are asked for; None for others."""
+    shape = (1, 10, 64, 64) if table["kind"] == "moving-mnist" else PICTURES.get(table["kind"])
     if shape is None:
         return None
-    rows = InMemory(torch.randint(0, 256, (24, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)))
-    return Dataset(kind, DataSpec(shape, 256, examples=24), rows, rows, rows)
+    source = torch.Generator().manual_seed(0)
+    noise = torch.randint(0, 256, (24, *shape), dtype=torch.uint8, generator=source)
+    context = table.get("context", "none")
+    labels = torch.arange(24) % 10
+    if context == "none":
+        rows = InMemory(noise)
+        return Dataset(table["kind"], DataSpec(shape, 256, examples=24), rows, rows, rows)
+    return labelled_images(table["kind"], dict.fromkeys(SPLITS, (noise, labels)), 256, 10, context, None)
