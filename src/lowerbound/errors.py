@@ -9,6 +9,7 @@
     │   └── TamperedError     a file whose content is not what was written
     ├── NotSupportedError     a family without the verb that was asked for            exit code 2
     │   └── NotABoundError    a quantity that would look like a bound and is none
+    ├── ParityError           exported files that do not do what their model does     exit code 1
     ├── NotSavedError         a file could not be written (a full disk)               exit code 3
     └── TrainingFailedError   training could not go on                                exit code 3
 
@@ -62,6 +63,12 @@ class NotSavedError(LowerboundError):
     """A file could not be written; what was there before stays as it is."""
 
     exit_code = 3
+
+
+class ParityError(LowerboundError):
+    """Exported files that do not do what their model does; they are not kept."""
+
+    exit_code = 1
 
 
 class TrainingFailedError(LowerboundError):

@@ -10,6 +10,8 @@ from torch import Tensor
 from lowerbound.errors import DataError, UsageError
 from lowerbound.extras import need
 
+TYPES = {"tensor(float)": torch.float32, "tensor(int64)": torch.int64}
+
 
 class OnnxNetwork:
     """A network of a file, on the processor; needs the extra "export".
@@ -34,10 +36,12 @@ class OnnxNetwork:
             self._session = runtime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime raises kinds of its own, one for each way to be broken
             raise DataError(f"{path} is no network that onnxruntime can read: {_first(error)}") from None
-        if wrong := [given for given in self._session.get_inputs() if given.type != "tensor(float)"]:
+        if wrong := [given for given in self._session.get_inputs() if given.type not in TYPES]:
             raise DataError(
-                f"{path} takes `{wrong[0].name}` as {wrong[0].type}; only real numbers are given to networks."
+                f"{path} takes `{wrong[0].name}` as {wrong[0].type}; only real numbers (float) and whole ones (int64) "
+                "are given to networks."
             )
+        self._types = [TYPES[given.type] for given in self._session.get_inputs()]
         self.path = path
         self.inputs = [given.name for given in self._session.get_inputs()]
         self.outputs = [made.name for made in self._session.get_outputs()]
@@ -50,7 +54,8 @@ class OnnxNetwork:
         """
         if len(inputs) != len(self.inputs):
             raise DataError(f"{self.path} has {len(self.inputs)} inputs, and {len(inputs)} are given.")
-        given = {name: value.float().cpu().numpy() for name, value in zip(self.inputs, inputs, strict=True)}
+        typed = [value.to(kind).cpu().numpy() for value, kind in zip(inputs, self._types, strict=True)]
+        given = dict(zip(self.inputs, typed, strict=True))
         try:
             made = self._session.run(None, given)
         except Exception as error:

@@ -9,7 +9,7 @@ import torch
 from lowerbound.errors import NotSupportedError
 from lowerbound.lab.data.load import load_data
 from lowerbound.lab.data.rows import Batch
-from lowerbound.lab.evaluation.anomaly import Reference, Scores, code_scores, likelihood_scores
+from lowerbound.lab.evaluation.anomaly import Ordinary, Scores, code_scores, likelihood_scores
 from lowerbound.lab.evaluation.conformal import conformal_p_values
 from lowerbound.lab.run import Run
 from lowerbound.model.families.family import Family
@@ -39,7 +39,7 @@ def score_rows(run: Run, model: Family, batch: Batch, samples: int = 64, data_di
     data = load_data(run.recipe().data, data_dir, run.quarantine_path)
     known = data.train.take(torch.arange(min(REFERENCE_ROWS, len(data.train))))
     try:
-        reference = Reference.of(model, known.raw, known.context, samples)
+        reference = Ordinary.of(model, known.raw, known.context, samples)
         scores |= code_scores(model, batch.raw, reference, batch.context, samples)
     except NotSupportedError:
         pass  # discrete codes have likelihood scores only

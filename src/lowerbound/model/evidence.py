@@ -56,6 +56,21 @@ class Latent:
         z, log_q = tree.draw(q, noise, samples)
         return Latent(q, p, z, log_q, p.log_prob(z) if tree.has_density(p) else torch.full_like(log_q, math.nan))
 
+    @staticmethod
+    def at_point(q: Distribution, p: Distribution) -> Latent:
+        """A group at the point of its posterior, which stands where a draw would: nothing in it is random.
+
+        A log-density that is no number that one can have without noise is NaN.
+
+        Raises:
+            ShapeError: the prior lives in another space than the posterior.
+        """
+        tree.check_same_space(q, p)
+        z = tree.point(q)[None]
+        nothing = z.new_full(z.shape[: z.ndim - len(q.event_shape)], math.nan, dtype=torch.float32)
+        known = (tree.has_density(d) and tree.is_exact(d) for d in (q, p))
+        return Latent(q, p, z, *(d.log_prob(z) if yes else nothing for d, yes in zip((q, p), known, strict=True)))
+
     def closed(self) -> Tensor:
         """KL(q, p) in closed form, (S, B), nats; >= 0.
 

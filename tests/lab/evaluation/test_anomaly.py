@@ -13,7 +13,7 @@ from torch.distributions import MultivariateNormal
 
 from lowerbound.errors import DataError, NotABoundError, UsageError
 from lowerbound.lab.evaluation.anomaly import (
-    Reference,
+    Ordinary,
     code_scores,
     feature_scores,
     likelihood_regret,
@@ -101,7 +101,7 @@ def lowdimensional(model: Family, count: int) -> Tensor:
 
 
 def test_scores_that_compare(model: Family) -> None:
-    reference = Reference.of(model, lowdimensional(model, 400))
+    reference = Ordinary.of(model, lowdimensional(model, 400))
     codes = posterior_means(model, lowdimensional(model, 400))
     offset = codes - codes.mean(dim=0)
     expected = (offset @ torch.linalg.inv(torch.cov(codes.T)) * offset).sum(dim=1)
@@ -137,7 +137,7 @@ def test_the_distance_from_the_others_is_that_of_leaving_each_out(model: Family)
         others = codes[torch.arange(7) != place]
         offset = codes[place] - others.mean(dim=0)
         expected.append(offset @ torch.linalg.inv(torch.cov(others.T)) @ offset)
-    found = Reference.of(model, rows).distances
+    found = Ordinary.of(model, rows).distances
     torch.testing.assert_close(found, torch.stack(expected).sort().values, rtol=1e-3, atol=0)
 
 
@@ -148,21 +148,21 @@ def test_few_ordinary_rows_do_not_make_ordinary_ones_look_made_up() -> None:
     for seed in range(20):
         rows = torch.randn(2 * units + 2 + 100, 2 * units, generator=generator(seed), dtype=torch.float64)
         known, asked = rows[: 2 * units + 2], rows[2 * units + 2 :]
-        reference = Reference.of(model, known, samples=1)
+        reference = Ordinary.of(model, known, samples=1)
         means.append(float(code_scores(model, asked, reference, samples=1)["hallucination"].mean()))
     assert abs(np.mean(means)) < 0.06  # 0 in expectation, with a standard error of 0.016
 
 
 def test_the_distance_does_not_depend_on_the_scale_of_units(model: Family, rows: Tensor) -> None:
-    before = code_scores(model, rows, Reference.of(model, rows))
+    before = code_scores(model, rows, Ordinary.of(model, rows))
     model = with_scales(model, [1e4, 1e-4])
-    after = code_scores(model, rows, Reference.of(model, rows))
+    after = code_scores(model, rows, Ordinary.of(model, rows))
     torch.testing.assert_close(after["mahalanobis"], before["mahalanobis"], rtol=1e-6, atol=0)
 
 
 def test_a_unit_that_never_varies_has_a_distance(model: Family, rows: Tensor) -> None:
     model = with_scales(model, [1.0, 0.0])
-    reference = Reference.of(model, rows)
+    reference = Ordinary.of(model, rows)
     codes = posterior_means(model, rows)[:, 0]
     expected = (codes - codes.mean()).square() / codes.var()
     torch.testing.assert_close(code_scores(model, rows, reference)["mahalanobis"], expected, rtol=1e-4, atol=1e-9)
@@ -171,15 +171,15 @@ def test_a_unit_that_never_varies_has_a_distance(model: Family, rows: Tensor) ->
 def test_repeated_rows_make_no_other_row_an_outlier(model: Family) -> None:
     rows = lowdimensional(model, 200)
     repeated = torch.cat([rows, rows[:1].expand(30, -1)])
-    alone = code_scores(model, rows, Reference.of(model, rows))["outlier_factor"]
-    found = code_scores(model, rows, Reference.of(model, repeated))["outlier_factor"]
+    alone = code_scores(model, rows, Ordinary.of(model, rows))["outlier_factor"]
+    found = code_scores(model, rows, Ordinary.of(model, repeated))["outlier_factor"]
     torch.testing.assert_close(found, alone)
     assert found.max() < 10
 
 
 def test_codes_that_are_all_alike_have_no_outliers_among_them(model: Family, rows: Tensor) -> None:
     model = with_scales(model, [0.0, 0.0])
-    found = code_scores(model, rows, Reference.of(model, rows))
+    found = code_scores(model, rows, Ordinary.of(model, rows))
     torch.testing.assert_close(found["outlier_factor"], torch.ones(len(rows), dtype=torch.float64))
     torch.testing.assert_close(found["mahalanobis"], torch.zeros(len(rows), dtype=torch.float64))
 
@@ -189,7 +189,7 @@ def test_a_missing_number_is_named(model: Family, rows: Tensor) -> None:
     with pytest.raises(DataError, match="row 7 "):
         likelihood_scores(model, rows)
     with pytest.raises(DataError, match="give 4"):
-        Reference.of(model, torch.zeros(3, DATA, dtype=torch.float64))
+        Ordinary.of(model, torch.zeros(3, DATA, dtype=torch.float64))
 
 
 def test_a_model_without_a_bound_says_so(rows: Tensor) -> None:

@@ -19,6 +19,7 @@ from lowerbound.app.cli import (
     edit,
     encode,
     evaluate,
+    export,
     fill,
     interpolate,
     manifold,
@@ -64,6 +65,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "fill": fill.fill,
     "manifold": manifold.manifold,
     "profile": profile.profile,
+    "export": export.export,
 }
 for name, command in COMMANDS.items():
     app.command(name)(command)

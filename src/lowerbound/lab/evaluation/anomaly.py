@@ -111,7 +111,7 @@ def likelihood_regret(
 
 
 @dataclass(frozen=True)
-class Reference:
+class Ordinary:
     """What ordinary rows look like to a model: needed by scores that compare.
 
     Attributes:
@@ -132,7 +132,7 @@ class Reference:
     outliers: LocalOutlierFactor
 
     @staticmethod
-    def of(model: Family, raw: Tensor, context: Context | None = None, samples: int = 64, seed: int = 0) -> Reference:
+    def of(model: Family, raw: Tensor, context: Context | None = None, samples: int = 64, seed: int = 0) -> Ordinary:
         """The reference of ordinary rows, at least two more than there are units of code.
 
         Raises:
@@ -142,21 +142,16 @@ class Reference:
         units = codes.shape[1]
         if len(codes) <= units + 1:
             raise DataError(f"{len(codes)} ordinary rows are too few for codes of {units} units: give {units + 2}.")
-        mean, largest = codes.mean(dim=0), codes.abs().amax(dim=0)
-        scale = torch.maximum(codes.std(dim=0), SAME * largest)
-        scale = torch.where(scale > 0, scale, 1)
-        standard = (codes - mean) / scale
-        correlation = torch.cov(standard.T).reshape(units, units).fill_diagonal_(1 + RIDGE)
-        precision = torch.linalg.inv(correlation) / (scale[:, None] * scale)
-        distances = _left_out(_mahalanobis(codes, mean, precision)).sort().values
+        mean, precision = codes.mean(dim=0), precision_of(codes)
+        distances = left_out(mahalanobis(codes, mean, precision)).sort().values
         nll, errors = scores.get("nll", scores["elbo"]), scores["reconstruction"].sort().values
-        return Reference(float(nll.mean()), codes, mean, precision, errors, distances, _outliers(codes))
+        return Ordinary(float(nll.mean()), codes, mean, precision, errors, distances, _outliers(codes))
 
 
 def code_scores(
     model: Family,
     raw: Tensor,
-    reference: Reference,
+    reference: Ordinary,
     context: Context | None = None,
     samples: int = 64,
     seed: int = 0,
@@ -171,7 +166,7 @@ def code_scores(
     """
     likelihood = likelihood_scores(model, raw, context, samples, seed)
     codes = posterior_means(model, raw, context)
-    distance = _mahalanobis(codes, reference.mean, reference.precision)
+    distance = mahalanobis(codes, reference.mean, reference.precision)
     nearer = _share_below(reference.distances, distance)
     smaller = _share_below(reference.errors, likelihood["reconstruction"])
     factor = torch.from_numpy(-reference.outliers.score_samples(codes.numpy()))
@@ -256,12 +251,23 @@ def _is_gaussian(q: torch.distributions.Distribution) -> bool:
     return isinstance(q, Independent) and isinstance(q.base_dist, Normal)
 
 
-def _mahalanobis(codes: Tensor, mean: Tensor, precision: Tensor) -> Tensor:
+def precision_of(codes: Tensor) -> Tensor:
+    """The inverse of the covariance of codes (N, units), (units, units), also where units repeat one another."""
+    units, largest = codes.shape[1], codes.abs().amax(dim=0)
+    scale = torch.maximum(codes.std(dim=0), SAME * largest)
+    scale = torch.where(scale > 0, scale, 1)
+    standard = (codes - codes.mean(dim=0)) / scale
+    correlation = torch.cov(standard.T).reshape(units, units).fill_diagonal_(1 + RIDGE)
+    return torch.linalg.inv(correlation) / (scale[:, None] * scale)
+
+
+def mahalanobis(codes: Tensor, mean: Tensor, precision: Tensor) -> Tensor:
+    """Squared Mahalanobis distances of codes (N, units), (N,)."""
     offset = codes - mean
     return ((offset @ precision) * offset).sum(dim=1)
 
 
-def _left_out(distances: Tensor) -> Tensor:
+def left_out(distances: Tensor) -> Tensor:
     """Squared Mahalanobis distances of N rows from the others, from those by the moments of all, (N,).
 
     By the formula of Sherman & Morrison. A row draws the moments towards itself: by those of all N rows, no distance

@@ -78,7 +78,7 @@ class Group:
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and variance of each row's posterior, (N, units)."""
-        parts = [_moments(q) for q in self.posteriors]
+        parts = [moments_of(q) for q in self.posteriors]
         mean, variance = (torch.cat(values).flatten(1).double() for values in zip(*parts, strict=True))
         return mean, variance
 
@@ -213,7 +213,7 @@ def _of_rows(distribution: Distribution) -> Distribution:
     return result
 
 
-def _moments(q: Distribution) -> tuple[Tensor, Tensor]:
+def moments_of(q: Distribution) -> tuple[Tensor, Tensor]:
     """Mean and variance of each unit; from draws where they are not known; a code that is certain has variance 0."""
     if not tree.has_density(q):
         return tree.point(q), torch.zeros_like(tree.point(q))

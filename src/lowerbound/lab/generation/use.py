@@ -41,7 +41,7 @@ def sample(
     """
     if not 0 <= temperature < math.inf:
         raise UsageError(f"the temperature {temperature} was given; it must be a finite number, at least 0.")
-    fitting, device = _fitting(model, context, count), device_of(model)
+    fitting, device = fitting_context(model, context, count), device_of(model)
 
     def rows(start: int, stop: int) -> Tensor:
         noise = row_noise(seed, start, stop, device)
@@ -58,7 +58,7 @@ def reconstruct(
 ) -> Tensor:
     """Raw rows through the model and back, (B, *event), on the scale of raw values, from the posterior's point."""
     model.check(raw)
-    fitting, device = _fitting(model, context, len(raw)), device_of(model)
+    fitting, device = fitting_context(model, context, len(raw)), device_of(model)
 
     def rows(start: int, stop: int) -> Tensor:
         known = None if fitting is None else fitting.select(slice(start, stop))
@@ -73,7 +73,7 @@ def reconstruct(
 def encode(model: Family, raw: Tensor, context: Context | None = None) -> Latents:
     """Codes of raw rows by group, (B, *units): the posterior's point."""
     model.check(raw)
-    fitting, device = _fitting(model, context, len(raw)), device_of(model)
+    fitting, device = fitting_context(model, context, len(raw)), device_of(model)
     parts: list[Latents] = []
     for start, stop in _chunks(len(raw)):
         known = None if fitting is None else fitting.select(slice(start, stop))
@@ -92,7 +92,7 @@ def decode(
     """
     model.check_latents(latents)
     count = len(next(iter(latents.values())))
-    fitting, device = _fitting(model, context, count), device_of(model)
+    fitting, device = fitting_context(model, context, count), device_of(model)
 
     def rows(start: int, stop: int) -> Tensor:
         known = None if fitting is None else fitting.select(slice(start, stop))
@@ -113,7 +113,7 @@ def device_of(model: Family) -> torch.device:
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
-def _fitting(model: Family, context: Context | None, count: int) -> Context | None:
+def fitting_context(model: Family, context: Context | None, count: int) -> Context | None:
     """The context of `count` rows where the model is, or a refusal of one that is missing or not for this model."""
     classes = model.data.context
     if context is None:

@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 
 from lowerbound.errors import ShapeError, UsageError
 from lowerbound.model.conditionals.preparation import Preparation
-from lowerbound.model.evidence import Evidence, Statistics
+from lowerbound.model.evidence import Evidence, Latent, Statistics
 from lowerbound.model.networks.network import Network
 from lowerbound.model.spec import Context, DataSpec, Shape
 from lowerbound.noise import Noise
@@ -57,6 +57,10 @@ class Family(nn.Module, ABC):
     @abstractmethod
     def sample(self, noise: Noise, context: Context | None = None) -> Distribution:
         """p(x|z) for z drawn from the prior, one row per row of noise; batch shape (B,)."""
+
+    def at_point(self, x: Tensor, context: Context | None = None) -> dict[str, Latent]:
+        """The groups of latents of prepared rows at the points that `encode` gives; none where a family has no such."""
+        return {}
 
     def absorb(self, statistics: Statistics) -> None:
         """Take in the statistics of a step that was really taken (codebook counts, optimal sigma)."""

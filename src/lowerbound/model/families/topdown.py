@@ -181,6 +181,14 @@ class TopDown(Family):
             d = group.next(d, codes[name], context)
         return codes
 
+    def at_point(self, x: Tensor, context: Context | None = None) -> dict[str, Latent]:
+        d = self.start.expand(x.shape[0], -1)
+        latents = {}
+        for name, group, h in self._levels(x, context):
+            latents[name] = Latent.at_point(group.q(d, h, context), group.p(d, context))
+            d = group.next(d, latents[name].z[0], context)
+        return latents
+
     def decode(self, latents: Latents, context: Context | None = None) -> Distribution:
         d = self.start.expand(next(iter(latents.values())).shape[0], *self.start.shape)
         for name, group in zip(self.latents, self._groups, strict=True):

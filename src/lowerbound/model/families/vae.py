@@ -107,6 +107,9 @@ class VAE(Family):
         q = self.q(x, context)
         return {"z": tree.point(q) if noise is None else tree.draw(q, noise.child("z"))[0][0]}
 
+    def at_point(self, x: Tensor, context: Context | None = None) -> dict[str, Latent]:
+        return {"z": Latent.at_point(self.q(x, context), self.p(context))}
+
     def decode(self, latents: Latents, context: Context | None = None) -> Distribution:
         px: Distribution = self.likelihood(apply(self.decoder, latents["z"], context), context)
         return px

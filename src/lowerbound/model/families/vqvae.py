@@ -115,6 +115,10 @@ class VQVAE(Family):
         found = self._quantize(x, context, noise, 1)
         return {"codes": found.codes if found.logits is None else found.codes[0]}
 
+    def at_point(self, x: Tensor, context: Context | None = None) -> dict[str, Latent]:
+        q = self._posterior(self._quantize(x, context, None, 1))
+        return {"codes": Latent.at_point(q, self.prior(None, context))}
+
     def decode(self, latents: Latents, context: Context | None = None) -> Distribution:
         vectors = self._channels_first(self.quantizer.lookup(latents["codes"].long()))
         px: Distribution = self.likelihood(apply(self.decoder, vectors, context), context)

@@ -126,7 +126,7 @@ class InverseAutoregressive(Bijection):
 
     def inverse(self, y: Tensor, h: Tensor | None) -> Mapped:
         y = self._ordered(y)
-        z, log_det = torch.zeros_like(y), y.new_zeros(len(y))
+        z, log_det = torch.zeros_like(y), y.new_zeros(y.shape[0])
         for unit in range(y.shape[1]):
             gate, shift = (values[:, unit] for values in self._gates(z, h))
             found = (y[:, unit] - (-gate).sigmoid() * shift) / gate.sigmoid()
@@ -155,14 +155,14 @@ class Chain(Bijection):
         self.steps = nn.ModuleList(steps)
 
     def forward(self, z: Tensor, h: Tensor | None) -> Mapped:
-        log_det = z.new_zeros(len(z))
+        log_det = z.new_zeros(z.shape[0])
         for step in self.steps:
             z, more = step(z, h)
             log_det = log_det + more
         return z, log_det
 
     def inverse(self, y: Tensor, h: Tensor | None) -> Mapped:
-        log_det = y.new_zeros(len(y))
+        log_det = y.new_zeros(y.shape[0])
         for step in reversed(self.steps):
             assert isinstance(step, Bijection)
             y, more = step.inverse(y, h)
