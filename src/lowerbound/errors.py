@@ -6,9 +6,12 @@
     │   ├── ShapeError        parts that do not fit together, or data that do not fit the model
     │   ├── DataError         data that are missing, unreadable or not what they should be
     │   ├── RunError          a run folder that is absent, in use, or belongs to another recipe
+    │   ├── RegistryError     a registry, name, version or alias that is absent, or does not allow it
+    │   │   └── ConflictError somebody else was first
     │   └── TamperedError     a file whose content is not what was written
     ├── NotSupportedError     a family without the verb that was asked for            exit code 2
     │   └── NotABoundError    a quantity that would look like a bound and is none
+    ├── IncompatibleError     a version whose codes mean something else than those kept   exit code 1
     ├── ParityError           exported files that do not do what their model does     exit code 1
     ├── NotSavedError         a file could not be written (a full disk)               exit code 3
     └── TrainingFailedError   training could not go on                                exit code 3
@@ -43,6 +46,14 @@ class RunError(UsageError):
     """A run folder that is absent, in use, or belongs to another recipe."""
 
 
+class RegistryError(UsageError):
+    """A registry, name, version or alias that is absent, or does not allow what was asked for."""
+
+
+class ConflictError(RegistryError):
+    """Somebody else was first: what one meant to change is not what it was."""
+
+
 class TamperedError(UsageError):
     """A file whose content is not what was written."""
 
@@ -63,6 +74,12 @@ class NotSavedError(LowerboundError):
     """A file could not be written; what was there before stays as it is."""
 
     exit_code = 3
+
+
+class IncompatibleError(LowerboundError):
+    """A version whose codes are not those that a deployment has stored."""
+
+    exit_code = 1
 
 
 class ParityError(LowerboundError):

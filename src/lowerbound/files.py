@@ -29,8 +29,19 @@ def flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def flush_tree(folder: Path) -> None:
+    """Make all that is in `folder` survive a power cut."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            flush_tree(path)
+            continue
+        with path.open("rb") as handle:
+            os.fsync(handle.fileno())
+    flush_folder(folder)
+
+
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
+def named(path: Path) -> Iterator[None]:
     """Say of which file it was that the system refused to write it."""
     try:
         yield
@@ -51,7 +62,7 @@ def replacing(path: Path) -> Iterator[Path]:
         UsageError: nothing may be written there.
         NotSavedError: the disk is full or failed.
     """
-    with _named(path):
+    with named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
         os.close(handle)
@@ -110,15 +121,12 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         UsageError: nothing may be written there.
         NotSavedError: the disk is full or failed.
     """
-    with _named(path):
+    with named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         try:
             yield draft
-            for file in draft.iterdir():
-                with file.open("rb") as handle:
-                    os.fsync(handle.fileno())
-            flush_folder(draft)
+            flush_tree(draft)
             draft.chmod(0o755)
             draft.rename(path)
             flush_folder(path.parent)
@@ -139,7 +147,7 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
 
     The lock belongs to the process and is gone with it, however it ends, so a stale file blocks nobody.
     """
-    with _named(path):
+    with named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w")
     with file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +22,7 @@ from lowerbound.lab.reference import Reference
 from lowerbound.model.families.family import Family
 
 NAMES = ["vae", "vae-convolutional", "top-down", "top-down-grid", *(f"vq-vae-{name}" for name in QUANTIZERS)]
-EXPORTED = [
-    "vae-convolutional",
-    "top-down",
-    "top-down-grid",
-    "vq-vae-ema",
-    "vq-vae-gumbel",
-    "vq-vae-residual",
-    "vae-flow-prior",
-    "vae-table",
-]
+EXPORTED = ["vae-convolutional", "top-down-grid", "vq-vae-residual", "vae-flow-prior", "vae-table"]
 
 
 def known(name: str, rows: int = 250) -> tuple[Family, Reference]:
@@ -69,6 +61,15 @@ def test_programs_of_torch_are_proven_too(name: str, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "parity.json").read_text()).keys() == {"onnx", "torch"}
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ONNX files of the row "vae", not to be changed."""
+    folder = tmp_path_factory.mktemp("written")
+    for part in parts_of(FAMILIES["vae"].make()):
+        write_part(part, folder, "onnx")
+    return folder
+
+
 def nudge(path: Path, by: float) -> None:
     """Change the largest weight of an ONNX file a little."""
     file = onnx.load(path)
@@ -80,11 +81,10 @@ def nudge(path: Path, by: float) -> None:
 
 
 @pytest.mark.parametrize("part", ["encode", "decode", "facts"])
-def test_a_planted_mismatch_is_refused_with_the_largest_difference(part: str, tmp_path: Path) -> None:
+def test_a_planted_mismatch_is_refused_with_the_largest_difference(part: str, written: Path, tmp_path: Path) -> None:
     model, reference = known("vae")
     parts = parts_of(model)
-    for each in parts:
-        write_part(each, tmp_path, "onnx")
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
     raw = raw_rows(model.data, 40).float()
     prove(parts, tmp_path, reference, raw, "onnx")
     nudge(tmp_path / f"{part}.onnx", 0.05)
@@ -93,15 +93,14 @@ def test_a_planted_mismatch_is_refused_with_the_largest_difference(part: str, tm
     assert refused.value.exit_code == 1
 
 
-def test_files_that_are_refused_do_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_are_refused_do_not_stay(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, reference = known("vae")
     raw = raw_rows(model.data, 40).float()
-    export_model(model, reference, raw, tmp_path)
+    (tmp_path / "facts.onnx").write_bytes(b"proven before")
     before = {path.name: sha256(path) for path in tmp_path.iterdir()}
-    write = export.WRITERS["onnx"]
 
     def broken(program: torch.export.ExportedProgram, part: export.Part, path: Path) -> None:
-        write(program, part, path)
+        shutil.copyfile(written / path.name, path)
         nudge(path, 0.05)
 
     monkeypatch.setitem(export.WRITERS, "onnx", broken)

@@ -11,6 +11,7 @@ sizes of a row are those of the model, whose networks are made for them.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -385,9 +386,15 @@ def _raise_to(largest: dict[str, float], name: str, value: float) -> None:
 
 def _write_onnx(program: torch.export.ExportedProgram, part: Part, path: Path) -> None:
     need("onnxscript", "export", "ONNX")
-    made = torch.onnx.export(
-        program, input_names=list(part.takes), output_names=list(part.gives), dynamo=True, verbose=False
-    )
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it warns of packages that it does without
+    try:
+        made = torch.onnx.export(
+            program, input_names=list(part.takes), output_names=list(part.gives), dynamo=True, verbose=False
+        )
+    finally:
+        log.setLevel(level)
     assert made is not None
     made.save(str(path))
 

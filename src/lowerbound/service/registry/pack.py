@@ -1,0 +1,105 @@
+"""From a run to the folder of a version."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lowerbound.errors import DataError, NotSupportedError
+from lowerbound.files import read_json, write_json, write_text
+from lowerbound.lab.data.load import load_data
+from lowerbound.lab.data.rows import Dataset
+from lowerbound.lab.export import export_model, held_out
+from lowerbound.lab.judge import evaluate
+from lowerbound.lab.reference import Reference, make_reference
+from lowerbound.lab.run import Run
+from lowerbound.model.families.family import Family
+from lowerbound.service.registry.card import write_card
+from lowerbound.service.registry.objects import copy
+from lowerbound.service.registry.version import CARD, EXPORT, Version, write_manifest
+
+# Files of a run that a version keeps; the journal, checkpoints and pictures stay with the run.
+KEPT = ("recipe.json", "run.json", "weights.safetensors", "evaluation.json", "quarantine.json")
+IDENTITY_ROWS = 1000  # of each part of the data, whose values tell it from others
+SCHEMA = 1
+
+
+def pack(
+    run: Run, draft: Path, *, name: str, card: str | None, parent: Version | None, source: str, data_dir: Path | None
+) -> str:
+    """Fill the folder of a version; returns its hash.
+
+    A run that was never judged is judged now, for its version only.
+
+    Args:
+        run: finished.
+        draft: an empty folder.
+        name: of the model.
+        card: what it is meant for.
+        parent: that it is compared with.
+        source: hash of what it is made of.
+        data_dir: where the run's data lie.
+    """
+    for file in KEPT:
+        if (run.path / file).exists():
+            copy(run.path / file, draft / file)
+    if not (draft / "evaluation.json").exists():
+        write_json(draft / "evaluation.json", evaluate(run, data_dir=data_dir, write=False).json())
+    model, data = run.model(), load_data(run.recipe().data, data_dir, run.quarantine_path)
+    facts: dict[str, Any] = {"schema": SCHEMA, "source": source, "codes": codes_hash(model)}
+    facts["parent"] = None if parent is None else {"number": parent.number, "hash": parent.hash}
+    facts["data"] = {"table": run.recipe().data, **identity(data)}
+    try:
+        reference = make_reference(run, model, data_dir)
+        reference.save(draft)
+        facts["reference"] = {"rows": reference.rows, "scores": sorted(reference.scores)}
+        facts["export"] = _exported(run, model, reference, draft, data_dir)
+    except NotSupportedError as error:
+        facts["reference"] = facts["export"] = {"refused": str(error)}
+    write_text(draft / CARD, write_card(name, run, read_json(draft / "evaluation.json"), facts, card))
+    return write_manifest(draft, facts)
+
+
+def codes_hash(model: Family) -> str:
+    """What decides which codes a model gives: the hash of all its tensors but those that only a decoder or prior uses.
+
+    Versions with the same have the same codes, to the bit, on the same machine.
+    """
+    others = tuple(part for role in ("decoder", "prior") for part in model.roles.get(role, ()))
+    digest = hashlib.sha256(str(sorted(model.latents.items())).encode())
+    digest.update(str(type(model).__name__).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        if name.split(".")[0] in others and ".preparation." not in name:
+            continue
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(_bytes(tensor))
+    return digest.hexdigest()
+
+
+def identity(data: Dataset) -> dict[str, Any]:
+    """Which data a model saw: the number of rows of each part, and a hash of the values of the first thousand."""
+    found = {}
+    for name in ("train", "validation", "test"):
+        rows = data.split(name)
+        digest = hashlib.sha256()
+        for start in range(0, min(len(rows), IDENTITY_ROWS), 100):
+            digest.update(_bytes(rows.take(torch.arange(start, min(start + 100, len(rows), IDENTITY_ROWS))).raw))
+        found[name] = {"rows": len(rows), "sha256": digest.hexdigest()}
+    return found
+
+
+def _exported(run: Run, model: Family, reference: Reference, draft: Path, data_dir: Path | None) -> dict[str, Any]:
+    try:
+        parity = export_model(model, reference, held_out(run, data_dir), draft / EXPORT)["onnx"]
+    except (NotSupportedError, DataError) as error:
+        return {"refused": str(error)}
+    worst = max(parity.outputs.values())
+    return {"format": "onnx", "engine": parity.engine, "largest_difference": worst, "decisions": parity.decisions}
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
