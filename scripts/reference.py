@@ -67,8 +67,7 @@ def readme() -> str:
 
 
 def _commands() -> Iterator[str]:
-    group: Any = typer.main.get_command(app)
-    for name, command in group.commands.items():
+    for name, command in _leaves(typer.main.get_command(app), ""):
         yield f"### `lowerbound {name}`\n\n{command.help}\n"
         rows = []
         for option in command.params:
@@ -76,6 +75,15 @@ def _commands() -> Iterator[str]:
             label = option.name.upper() if argument else ", ".join(option.opts)
             rows.append((f"`{label}`", "required" if option.required else _plain(option.default), option.help))
         yield _table(("option", "default", "what it is"), rows)
+
+
+def _leaves(group: Any, before: str) -> Iterator[tuple[str, Any]]:
+    """The commands of a group and of the groups in it, by their whole names."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _leaves(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
 
 
 def _records() -> Iterator[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from harness import SMALL, Cli
 
-from lowerbound.app.cli.main import COMMANDS
+from lowerbound.app.cli.main import COMMANDS, GROUPS
 
 DRY = ("train", "gmm2d", "--dry-run")
 
@@ -125,7 +125,7 @@ for arguments in {commands!r}:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    commands = [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)]
+    commands = [["--help"], ["--version"], *([name, "--help"] for name in (*COMMANDS, *GROUPS))]
     done = subprocess.run(
         [sys.executable, "-c", CHILD.format(commands=commands)],
         capture_output=True,

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 import lowerbound
-from lowerbound.app.cli.main import COMMANDS
+from lowerbound.app.cli.main import COMMANDS, GROUPS
 from lowerbound.kinds import settings_of
 from lowerbound.lab.data.load import DATA, DATA_PARTS
 from lowerbound.model.build import FAMILIES, OBJECTIVES, PARTS
@@ -48,7 +48,7 @@ def test_tree_lists_every_module_and_nothing_else() -> None:
 
 def test_every_name_is_documented() -> None:
     records = {"": Recipe, "training.": Training, "evaluation.": Evaluation}
-    names = [*lowerbound.__all__, *shipped(), *(f"lowerbound {command}" for command in COMMANDS)]
+    names = [*lowerbound.__all__, *shipped(), *(f"lowerbound {command}" for command in (*COMMANDS, *GROUPS))]
     names += [f"{prefix}{field}" for prefix, record in records.items() for field in record.model_fields]
     groups = [DATA, FAMILIES, OBJECTIVES, *PARTS.values(), *DATA_PARTS.values()]
     names += [kind for group in groups for kind in group]

@@ -1,8 +1,7 @@
-"""The registry: versions, aliases and history."""
+"""The registry: versions, references and the hashes of files."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -14,78 +13,91 @@ from lowerbound.lab.facts import Facts, facts_of
 from lowerbound.lab.onnx import OnnxNetwork
 from lowerbound.lab.reference import Reference
 from lowerbound.service.registry.registry import Registry
-from lowerbound.service.registry.version import Version
 
 
-@pytest.fixture(scope="session")
-def filled(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A registry with versions 1 and 2 of `points`; not to be changed."""
-    place = tmp_path_factory.mktemp("filled") / "registry"
-    for number, run in enumerate(runs[:2], start=1):
-        assert Registry(place).add(run, "points", why=f"run {number}").number == number
-    return place
-
-
-@pytest.fixture
-def place(filled: Path, tmp_path: Path) -> Path:
-    """The same of one's own, to be changed at will."""
-    return Path(shutil.copytree(filled, tmp_path / "registry"))
-
-
-def test_a_version_is_a_run_with_all_that_production_needs(filled: Path, runs: list[Path]) -> None:
-    version = Registry(filled).resolve("points:1").verify()
-    ours, theirs = lowerbound.load(version.path), lowerbound.load(runs[0])
+def test_a_version_is_a_run_with_all_that_production_needs(run: Path, tmp_path: Path) -> None:
+    version = Registry(tmp_path).add(run, "points", card="For demonstrations.").verify()
+    ours, theirs = lowerbound.load(version.path), lowerbound.load(run)
     for name, tensor in theirs.state_dict().items():
         assert torch.equal(ours.state_dict()[name], tensor)
     assert isinstance(version.calibration(), Reference)
     assert version.evaluation()["results"]["elbo_nats"]
     card = (version.path / "card.md").read_text()
     assert "elbo_nats" in card
-    assert "Not written" in card
+    assert "For demonstrations." in card
     raw = torch.randn(5, 2)
     found = OnnxNetwork(version.path / "export" / "facts.onnx")(raw)
     for name, values in facts_of(Facts(ours), raw).items():
         torch.testing.assert_close(found[name], values, rtol=1e-4, atol=1e-4)
     manifest = version.manifest()
     assert manifest["data"]["train"]["rows"] > 0
-    assert manifest["parent"] is None
+    assert manifest["export"]["largest_difference"] <= 1e-4
+    assert version.path.name == version.hash
+
+
+def test_what_cannot_be_exported_is_registered_and_says_so(filled: Path) -> None:
+    version = Registry(filled).resolve("digits:1").verify()
+    assert "conditional" in version.manifest()["export"]["refused"]
+    assert "- No export: this model is conditional" in (version.path / "card.md").read_text()
+    assert not (version.path / "export").exists()
+    assert "Not written" in (version.path / "card.md").read_text()
 
 
 def test_the_same_run_is_registered_once(place: Path, runs: list[Path]) -> None:
     registry, before = Registry(place), Registry(place).position()
-    again = registry.add(runs[0], "points", why="once more")
+    again = registry.add(runs[0], "digits", why="once more")
     assert not again.new
-    assert again == registry.resolve("points:1")
+    assert again == registry.resolve("digits:1")
     assert registry.position() == before
-    assert registry.add(runs[0], "points", card="For demonstrations.").number == 3, "another card is another version"
-    assert "For demonstrations." in (registry.resolve("points:3").path / "card.md").read_text()
+    other = registry.add(runs[0], "digits", card="Another card.")
+    assert other.new
+    assert other.number == 4
+    elsewhere = registry.add(runs[0], "numbers")
+    assert elsewhere.number == 1
+    assert registry.names() == ["digits", "numbers"]
+
+
+def test_a_run_that_was_never_judged_is_judged_for_its_version(place: Path, own_run: Path) -> None:
+    (own_run / "evaluation.json").unlink()
+    version = Registry(place).add(own_run, "digits")
+    assert version.evaluation()["results"]["elbo_nats"]
+    assert not (own_run / "evaluation.json").exists()
+
+
+def test_lineage(filled: Path) -> None:
+    registry = Registry(filled)
+    first, second, third = registry.versions("digits")
+    assert (first.parent, second.parent, third.parent) == (None, 1, 2)
+    assert third.manifest()["parent"] == {"number": 2, "hash": second.hash}
+    assert first.manifest()["data"] == third.manifest()["data"], "they saw the same data"
+    assert first.created < second.created < third.created
 
 
 def test_references_resolve_or_say_what_there_is(place: Path) -> None:
     registry = Registry(place)
     with pytest.raises(RegistryError, match="no stable version"):
-        registry.resolve("points")
-    registry.promote("points", 1)
-    registry.promote("points", 2, "canary")
-    assert registry.resolve("points").number == registry.resolve("points@stable").number == 1
-    assert registry.resolve("points@canary").number == 2
-    assert {alias: version.number for alias, version in registry.aliases("points").items()} == {
+        registry.resolve("digits")
+    registry.promote("digits", 1)
+    registry.promote("digits", 2, "canary")
+    assert registry.resolve("digits").number == registry.resolve("digits@stable").number == 1
+    assert registry.resolve("digits@canary").number == 2
+    assert {alias: version.number for alias, version in registry.aliases("digits").items()} == {
         "canary": 2,
         "stable": 1,
     }
     for wrong, words in {
-        "points:3": "versions 1 to 2",
-        "points@gold": "is no alias",
-        "lines": "it has points",
-        "points@shadow": "no shadow version",
-        "points:1@stable": "is no version",
+        "digits:4": "versions 1 to 3",
+        "digits@gold": "is no alias",
+        "lines": "it has digits",
+        "digits@shadow": "no shadow version",
+        "digits:1@stable": "is no version",
         "": "is no version",
     }.items():
         with pytest.raises(RegistryError, match=words):
             registry.resolve(wrong)
 
 
-def test_no_registry_and_no_run_are_said(tmp_path: Path, runs: list[Path]) -> None:
+def test_no_registry_no_run_and_no_name_are_said(tmp_path: Path, runs: list[Path]) -> None:
     with pytest.raises(RegistryError, match="there is no registry at"):
         Registry(tmp_path / "nothing").names()
     assert not (tmp_path / "nothing").exists()
@@ -94,12 +106,17 @@ def test_no_registry_and_no_run_are_said(tmp_path: Path, runs: list[Path]) -> No
     for name in ("", "Points", "a b", "a@b", "a:1", "../a", "-a", "x" * 65):
         with pytest.raises(RegistryError, match="no name for a model"):
             Registry(tmp_path / "new").add(runs[0], name)
+    for wrong in ("mysql://localhost/x", "nonsense://"):
+        with pytest.raises(RegistryError):
+            Registry(wrong)
+    with pytest.raises(RegistryError, match="--files"):
+        Registry("postgresql://localhost/x")
 
 
-@pytest.mark.parametrize("file", ["weights.safetensors", "reference.json", "export/facts.onnx", "manifest.json"])
+@pytest.mark.parametrize("file", ["weights.safetensors", "reference.json", "card.md", "manifest.json"])
 def test_a_tampered_truncated_missing_or_strange_file_is_refused(place: Path, file: str) -> None:
     registry = Registry(place)
-    version = registry.resolve("points:1")
+    version = registry.resolve("digits:1")
     path = version.path / file
     path.chmod(0o644)
     content = path.read_bytes()
@@ -108,7 +125,7 @@ def test_a_tampered_truncated_missing_or_strange_file_is_refused(place: Path, fi
         with pytest.raises(TamperedError, match="is not what was registered"):
             version.verify()
         with pytest.raises(TamperedError):
-            registry.promote("points", 1)
+            registry.promote("digits", 1)
         with pytest.raises(TamperedError):
             registry.verify()
     path.unlink()
@@ -121,9 +138,8 @@ def test_a_tampered_truncated_missing_or_strange_file_is_refused(place: Path, fi
         version.verify()
 
 
-def test_a_version_is_what_is_in_it(filled: Path) -> None:
-    version = Registry(filled).resolve("points:2")
-    assert version.path.name == version.hash
-    assert isinstance(version, Version)
-    assert version.parent == 1
-    assert version.manifest()["parent"]["hash"] == Registry(filled).resolve("points:1").hash
+def test_a_database_that_is_none_is_refused(place: Path) -> None:
+    for content in (b"hello" * 100, (place / "registry.db").read_bytes()[:5000]):
+        (place / "registry.db").write_bytes(content)
+        with pytest.raises(TamperedError, match="damaged or no registry"):
+            Registry(place).names()

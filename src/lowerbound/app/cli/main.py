@@ -26,6 +26,7 @@ from lowerbound.app.cli import (
     profile,
     recipes,
     reconstruct,
+    registry,
     report,
     sample,
     score,
@@ -67,8 +68,11 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "profile": profile.profile,
     "export": export.export,
 }
+GROUPS: dict[str, typer.Typer] = {"registry": registry.app}
 for name, command in COMMANDS.items():
     app.command(name)(command)
+for name, group in GROUPS.items():
+    app.add_typer(group, name=name)
 
 
 @app.callback(invoke_without_command=True)

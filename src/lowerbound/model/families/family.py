@@ -28,6 +28,7 @@ class Family(nn.Module, ABC):
         preparation: from raw rows to x.
         values: how many values a unit of a discrete group has, by group.
         roles: parts by the role that a player trains; "model" is everything and is not listed.
+        beyond_codes: parts that `encode` does not use, but for the preparation in them; none where nothing is said.
         infers_context: whether it can do without a context of a row, because it infers one.
     """
 
@@ -35,6 +36,7 @@ class Family(nn.Module, ABC):
     latents: dict[str, Shape]
     values: Mapping[str, int] = MappingProxyType({})
     roles: dict[str, tuple[str, ...]]
+    beyond_codes: tuple[str, ...] = ()
     infers_context: bool = False
 
     @property

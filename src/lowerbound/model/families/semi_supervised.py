@@ -47,6 +47,7 @@ class SemiSupervised(Family):
         "prior": ("prior",),
         "decoder": ("decoder", "likelihood"),
     }
+    beyond_codes = ("prior", "decoder", "likelihood")
 
     def __init__(
         self,

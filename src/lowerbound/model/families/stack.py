@@ -29,6 +29,7 @@ class Stack(Family):
     """
 
     roles = {"prior": ("second",)}  # noqa: RUF012
+    beyond_codes = ("second",)
 
     def __init__(self, first: Family, second: Family) -> None:
         super().__init__()

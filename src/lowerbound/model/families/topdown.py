@@ -95,6 +95,7 @@ class TopDown(Family):
     """
 
     roles = {"encoder": ("encoders",), "decoder": ("groups", "decoder", "likelihood", "start")}  # noqa: RUF012
+    beyond_codes = ("decoder", "likelihood")
 
     def __init__(
         self,

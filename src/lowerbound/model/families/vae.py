@@ -39,6 +39,7 @@ class VAE(Family):
         "prior": ("prior",),
         "decoder": ("decoder", "likelihood"),
     }
+    beyond_codes = ("prior", "decoder", "likelihood")
 
     def __init__(
         self,

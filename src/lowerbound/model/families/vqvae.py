@@ -42,6 +42,7 @@ class VQVAE(Family):
     """
 
     roles = {"encoder": ("encoder", "quantizer"), "prior": ("prior",), "decoder": ("decoder", "likelihood")}  # noqa: RUF012
+    beyond_codes = ("prior", "decoder", "likelihood")
 
     def __init__(
         self,

@@ -109,7 +109,7 @@ class Database:
         self.file = Path(address.database or "") if backend == "sqlite" else None
         if backend == "postgresql":
             need("pg8000", "postgres", f"the registry {self.shown}")
-            self._engine = create_engine(address.set(drivername="postgresql+pg8000"), pool_pre_ping=True)
+            self._engine = create_engine(address.set(drivername="postgresql+pg8000"), poolclass=NullPool)
         else:
             self._engine = create_engine(address, poolclass=NullPool)
             _take_transactions_over(self._engine)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lowerbound.errors import DataError, NotSupportedError
 from lowerbound.files import read_json, write_json, write_text
+from lowerbound.lab.compatibility import ROWS, codes_hash, compare_codes
 from lowerbound.lab.data.load import load_data
 from lowerbound.lab.data.rows import Dataset
 from lowerbound.lab.export import export_model, held_out
@@ -20,7 +21,7 @@ from lowerbound.lab.run import Run
 from lowerbound.model.families.family import Family
 from lowerbound.service.registry.card import write_card
 from lowerbound.service.registry.objects import copy
-from lowerbound.service.registry.version import CARD, EXPORT, Version, write_manifest
+from lowerbound.service.registry.version import CARD, COMPATIBILITY, EXPORT, Version, write_manifest
 
 # Files of a run that a version keeps; the journal, checkpoints and pictures stay with the run.
 KEPT = ("recipe.json", "run.json", "weights.safetensors", "evaluation.json", "quarantine.json")
@@ -50,8 +51,10 @@ def pack(
     if not (draft / "evaluation.json").exists():
         write_json(draft / "evaluation.json", evaluate(run, data_dir=data_dir, write=False).json())
     model, data = run.model(), load_data(run.recipe().data, data_dir, run.quarantine_path)
-    facts: dict[str, Any] = {"schema": SCHEMA, "source": source, "codes": codes_hash(model)}
+    facts: dict[str, Any] = {"schema": SCHEMA, "source": source, "codes": codes_hash(model, run.recipe().model)}
     facts["parent"] = None if parent is None else {"number": parent.number, "hash": parent.hash}
+    if parent is not None:
+        write_json(draft / COMPATIBILITY, _compared(parent, model, facts["codes"], data))
     facts["data"] = {"table": run.recipe().data, **identity(data)}
     try:
         reference = make_reference(run, model, data_dir)
@@ -64,22 +67,6 @@ def pack(
     return write_manifest(draft, facts)
 
 
-def codes_hash(model: Family) -> str:
-    """What decides which codes a model gives: the hash of all its tensors but those that only a decoder or prior uses.
-
-    Versions with the same have the same codes, to the bit, on the same machine.
-    """
-    others = tuple(part for role in ("decoder", "prior") for part in model.roles.get(role, ()))
-    digest = hashlib.sha256(str(sorted(model.latents.items())).encode())
-    digest.update(str(type(model).__name__).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        if name.split(".")[0] in others and ".preparation." not in name:
-            continue
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(_bytes(tensor))
-    return digest.hexdigest()
-
-
 def identity(data: Dataset) -> dict[str, Any]:
     """Which data a model saw: the number of rows of each part, and a hash of the values of the first thousand."""
     found = {}
@@ -90,6 +77,18 @@ def identity(data: Dataset) -> dict[str, Any]:
             digest.update(_bytes(rows.take(torch.arange(start, min(start + 100, len(rows), IDENTITY_ROWS))).raw))
         found[name] = {"rows": len(rows), "sha256": digest.hexdigest()}
     return found
+
+
+def _compared(parent: Version, model: Family, codes: str, data: Dataset) -> dict[str, Any]:
+    """How the codes relate to those of the parent, on validation rows."""
+    against = {"against": parent.number, "hash": parent.hash}
+    rows = data.validation.take(torch.arange(min(len(data.validation), ROWS)))
+    same = parent.manifest()["codes"] == codes
+    try:
+        before = Run(parent.verify().path).model()
+        return {**against, **compare_codes(before, model, rows.raw, rows.context, same_parts=same).json()}
+    except NotSupportedError as error:
+        return {**against, "verdict": "identical" if same else "breaking", "reason": str(error)}
 
 
 def _exported(run: Run, model: Family, reference: Reference, draft: Path, data_dir: Path | None) -> dict[str, Any]:
