@@ -183,10 +183,11 @@ class TopDown(Family):
         return codes
 
     def at_point(self, x: Tensor, context: Context | None = None) -> dict[str, Latent]:
-        d = self.start.expand(x.shape[0], -1)
+        d = self.start.expand(x.shape[0], *self.start.shape)
         latents = {}
         for name, group, h in self._levels(x, context):
-            latents[name] = Latent.at_point(group.q(d, h, context), group.p(d, context))
+            d = group.enter(d, context)
+            latents[name] = Latent.at_point(*group.q_and_p(d, h, context))
             d = group.next(d, latents[name].z[0], context)
         return latents
 
