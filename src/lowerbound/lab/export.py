@@ -26,6 +26,7 @@ from lowerbound.errors import DataError, LowerboundError, NotSupportedError, Par
 from lowerbound.extras import need
 from lowerbound.files import flush_folder, read_json, sha256, write_json
 from lowerbound.lab.data.load import load_data
+from lowerbound.lab.data.rows import Rows
 from lowerbound.lab.facts import Facts
 from lowerbound.lab.onnx import OnnxNetwork
 from lowerbound.lab.reference import Limit, Reference, make_reference
@@ -165,15 +166,14 @@ def export(
     run = run if isinstance(run, Run) else Run(run)
     model = run.model()
     parts_of(model)
-    reference = make_reference(run, model, data_dir)
-    return export_model(model, reference, held_out(run, data_dir), out or run.path / "export", formats)
-
-
-def held_out(run: Run, data_dir: Path | None = None) -> Tensor:
-    """As many validation rows of a run as files are proven on, as floats; repeated where there are fewer."""
     rows = load_data(run.recipe().data, data_dir, run.quarantine_path).validation
+    return export_model(model, make_reference(model, rows), held_out(rows), out or run.path / "export", formats)
+
+
+def held_out(rows: Rows) -> Tensor:
+    """As many rows as files are proven on, as floats; repeated where there are fewer."""
     if not len(rows):
-        raise DataError("the run's data have no validation rows, and exported files are proven on them.")
+        raise DataError("the data have no validation rows, and exported files are proven on them.")
     return rows.take(torch.arange(sum(BATCHES)) % len(rows)).raw.float()
 
 

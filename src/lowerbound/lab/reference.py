@@ -18,14 +18,13 @@ from torch import Tensor
 from lowerbound.errors import DataError, NotSupportedError, ShapeError, TamperedError, UsageError
 from lowerbound.files import read_json, write_json
 from lowerbound.lab.checkpoint import read_tensors, write_tensors
-from lowerbound.lab.data.load import load_data
+from lowerbound.lab.data.rows import Rows
 from lowerbound.lab.device import find_device
 from lowerbound.lab.evaluation.anomaly import left_out, likelihood_scores, mahalanobis, precision_of
 from lowerbound.lab.evaluation.conformal import conformal_p_values, conformal_threshold
 from lowerbound.lab.evaluation.latents import moments_of
 from lowerbound.lab.facts import CHUNK_ROWS, Facts, facts_of
 from lowerbound.lab.generation.use import device_of
-from lowerbound.lab.run import Run
 from lowerbound.model.families.family import Family
 from lowerbound.model.spec import Context, DataSpec
 from lowerbound.noise import derive_seed, generator
@@ -268,14 +267,13 @@ TENSORS = (
 )
 
 
-def make_reference(run: Run, model: Family, data_dir: Path | None = None, device: str = "cpu") -> Reference:
-    """The reference of a run from its own validation rows, at most 10,000 of them.
+def make_reference(model: Family, rows: Rows, device: str = "cpu") -> Reference:
+    """The reference of a model from rows that it was not trained on, at most 10,000 of them.
 
     Raises:
         NotSupportedError: the model has no codes.
-        DataError: the data are missing or have too few validation rows.
+        DataError: there are too few rows.
     """
-    rows = load_data(run.recipe().data, data_dir, run.quarantine_path).validation
     units = sum(math.prod(shape) for shape in model.latents.values())
     most = min(len(rows), ROWS, max(2, int(VALUES // max(1, units))))
     chosen = torch.arange(len(rows))

@@ -214,6 +214,11 @@ def _describe(version: Version) -> None:
     """Print what tells versions apart."""
     say(f"  hash    {version.hash}")
     say(f"  files   {version.path}")
+    exported = version.manifest()["export"]
+    if "refused" in exported:
+        say(f"  export  none: {exported['refused']}")
+    else:
+        say(f"  export  {exported['format']}, proven to {exported['largest_difference']:.2g} of an output's size")
     found = version.compatibility()
     if found is None:
         return

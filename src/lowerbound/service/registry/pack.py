@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lowerbound.errors import DataError, NotSupportedError
+from lowerbound.errors import NotSupportedError, ParityError, UsageError
 from lowerbound.files import read_json, write_json, write_text
 from lowerbound.lab.compatibility import ROWS, codes_hash, compare_codes
 from lowerbound.lab.data.load import load_data
@@ -50,17 +50,17 @@ def pack(
             copy(run.path / file, draft / file)
     if not (draft / "evaluation.json").exists():
         write_json(draft / "evaluation.json", evaluate(run, data_dir=data_dir, write=False).json())
-    model, data = run.model(), load_data(run.recipe().data, data_dir, run.quarantine_path)
+    model, data = Run(draft).model(), load_data(run.recipe().data, data_dir, run.quarantine_path)
     facts: dict[str, Any] = {"schema": SCHEMA, "source": source, "codes": codes_hash(model, run.recipe().model)}
     facts["parent"] = None if parent is None else {"number": parent.number, "hash": parent.hash}
     if parent is not None:
         write_json(draft / COMPATIBILITY, _compared(parent, model, facts["codes"], data))
     facts["data"] = {"table": run.recipe().data, **identity(data)}
     try:
-        reference = make_reference(run, model, data_dir)
+        reference = make_reference(model, data.validation)
         reference.save(draft)
         facts["reference"] = {"rows": reference.rows, "scores": sorted(reference.scores)}
-        facts["export"] = _exported(run, model, reference, draft, data_dir)
+        facts["export"] = _exported(model, reference, data, draft)
     except NotSupportedError as error:
         facts["reference"] = facts["export"] = {"refused": str(error)}
     write_text(draft / CARD, write_card(name, run, read_json(draft / "evaluation.json"), facts, card))
@@ -91,10 +91,10 @@ def _compared(parent: Version, model: Family, codes: str, data: Dataset) -> dict
         return {**against, "verdict": "identical" if same else "breaking", "reason": str(error)}
 
 
-def _exported(run: Run, model: Family, reference: Reference, draft: Path, data_dir: Path | None) -> dict[str, Any]:
+def _exported(model: Family, reference: Reference, data: Dataset, draft: Path) -> dict[str, Any]:
     try:
-        parity = export_model(model, reference, held_out(run, data_dir), draft / EXPORT)["onnx"]
-    except (NotSupportedError, DataError) as error:
+        parity = export_model(model, reference, held_out(data.validation), draft / EXPORT)["onnx"]
+    except (NotSupportedError, ParityError, UsageError) as error:  # a version without files for other engines
         return {"refused": str(error)}
     worst = max(parity.outputs.values())
     return {"format": "onnx", "engine": parity.engine, "largest_difference": worst, "decisions": parity.decisions}
