@@ -95,7 +95,7 @@ class TopDown(Family):
     """
 
     roles = {"encoder": ("encoders",), "decoder": ("groups", "decoder", "likelihood", "start")}  # noqa: RUF012
-    beyond_codes = ("decoder", "likelihood")
+    beyond_codes = ("decoder", "likelihood", "spectral")
 
     def __init__(
         self,
