@@ -53,7 +53,8 @@ class Group(nn.Module):
         self.entrance = nn.ModuleList([] if before == state else [network(Ports(before, state, c))])
         self.p_network = network(Ports(state, moments, c))
         self.q_network = network(Ports((2 * state[0], *state[1:]), moments, c))
-        self.update = network(Ports((state[0] + latent[0], *state[1:]), state, c))
+        self.inlet = nn.Linear(latent[0], state[0])
+        self.update = network(Ports(state, state, c))
 
     def enter(self, d: Tensor, context: Context | None) -> Tensor:
         """The state of the group above as this group's: the same, unless its shape is another."""
@@ -74,9 +75,9 @@ class Group(nn.Module):
         return self.gaussian(prior + residual, context), self.gaussian(prior, context)
 
     def next(self, d: Tensor, z: Tensor, context: Context | None) -> Tensor:
-        """The state after z: a residual update, so that every group reaches the data by a short path."""
-        both = torch.cat([d, z.to(d.dtype)], dim=self.axis)
-        return d + self.scale * apply(self.update, both, context)
+        """The state after z, which enters by a linear map of its own: beside the state, few units would go unheard."""
+        d = d + self.inlet(z.movedim(self.axis, -1)).movedim(-1, self.axis)
+        return d + self.scale * apply(self.update, d, context)
 
 
 class TopDown(Family):
