@@ -158,7 +158,8 @@ def _purpose(path: Path) -> str:
     if not path.exists():
         return ""
     if path.suffix == ".toml":
-        return _shortened(tomllib.loads(path.read_text(encoding="utf-8"))["description"].rstrip("."))
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return _shortened((table.get("description") or f"{table['title']} ({table['citation']})").rstrip("."))
     module = ast.parse(path.read_text(encoding="utf-8"))
     text = ast.get_docstring(module) or ""
     if text.startswith("`lowerbound "):

@@ -47,6 +47,13 @@ def write_array(folder: Path) -> Path:
     return folder / "rows.npy"
 
 
+def train_first(folder: Path) -> Path:
+    """A run whose codes are data."""
+    small = ["training.steps=3", "training.batch_size=8", "model.encoder.widths=[8]", "model.decoder.widths=[8]"]
+    lowerbound.train(lowerbound.read_recipe("digits", small), folder / "first")
+    return folder / "first"
+
+
 def write_videos(folder: Path) -> Path:
     for number in range(3):
         film(folder / f"{number}.mp4")
@@ -63,6 +70,7 @@ OWN: dict[str, Callable[[Path], Path]] = {
     "arrays": write_array,
     "shards": lambda folder: write_array(folder).parent,
     "video": write_videos,
+    "latents": train_first,
 }
 
 
@@ -73,7 +81,8 @@ def test_a_recipe_trains_and_is_judged(name: str, tmp_path: Path) -> None:
     if kind in OWN:
         folder = tmp_path / "data"
         folder.mkdir()
-        overrides.append(f'data.path="{OWN[kind](folder)}"')
+        setting = "run" if kind == "latents" else "path"
+        overrides.append(f'data.{setting}="{OWN[kind](folder)}"')
     recipe = lowerbound.read_recipe(name, overrides)
     run = lowerbound.train(recipe, tmp_path / "run", data=pictures(recipe.data))
     journal = read_journal(run.journal_path)

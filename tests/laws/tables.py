@@ -600,6 +600,7 @@ OBJECTIVES: dict[str, ObjectiveRow] = {
     "elbo-diffusion-decoder": ObjectiveRow({"kind": "elbo"}, "vae-diffusion-decoder"),
     "elbo-levels": ObjectiveRow({"kind": "elbo"}, "vae-levels"),
     "importance": ObjectiveRow({"kind": "importance", "samples": 5}),
+    "growing-importance": ObjectiveRow({"kind": "growing-importance", "samples": 5, "start": 1, "steps": 2}),
     "importance-vamp": ObjectiveRow({"kind": "importance", "samples": 5}, "vae-vamp"),
     "doubly-reparameterised": ObjectiveRow({"kind": "doubly-reparameterised", "samples": 5}),
     "doubly-reparameterised-flow": ObjectiveRow(

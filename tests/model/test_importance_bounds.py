@@ -61,3 +61,14 @@ def test_partial_gives_the_encoder_the_loose_bound_and_the_rest_the_tight_one() 
     assert [player.role for player in build_objective(table, model, 0).players] == ["encoder", "prior", "decoder"]
     standard = FAMILIES["vae"].make()
     assert [player.role for player in build_objective(table, standard, 0).players] == ["encoder", "decoder"]
+
+
+def test_draws_grow_from_one_to_all() -> None:
+    table = {"kind": "growing-importance", "samples": 50, "start": 10, "steps": 20}
+    objective = build_objective(table, sharp(), 0)
+    draws = [objective.needs_at(step).samples for step in range(40)]
+    assert draws[:11] == [1] * 11
+    assert draws[20] == 8  # the root of 50, rounded up
+    assert draws == sorted(draws)
+    assert draws[30:] == [50] * 10
+    torch.testing.assert_close(value(table, sharp()), value({"kind": "importance", "samples": 1}, sharp()))

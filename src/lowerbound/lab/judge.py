@@ -271,6 +271,8 @@ def compare_sets(
 
 def _add_labels(judgement: Judgement, case: Case) -> None:
     """What codes say of labels: of factors, how they are divided among the units; of classes, a linear probe."""
+    if case.model.infers_context:
+        _add_inferred(judgement, case)
     known, asked = case.labels(KNOWN_ROWS, "train"), case.labels(KNOWN_ROWS)
     if known is None or asked is None:
         return
@@ -287,6 +289,14 @@ def _add_labels(judgement: Judgement, case: Case) -> None:
         pairs["linear_probe_raw_accuracy"] = raw.flatten(1), case.first(KNOWN_ROWS).raw.flatten(1)
     for name, (learnt, judged) in pairs.items():
         judgement.attempt(name, lambda: _probe(case, name, learnt, known, judged, asked))  # noqa: B023
+
+
+def _add_inferred(judgement: Judgement, case: Case) -> None:
+    """How often the label that a model infers by itself is wrong, of all judged rows."""
+    truth = case.labels(case.count)
+    if truth is not None:
+        guess = use.encode(case.model, case.first(case.count).raw)["y"]
+        judgement.results["label_error"] = mean_result((guess != truth).double(), "estimate")
 
 
 def _probe(case: Case, name: str, learnt: Tensor, known: Tensor, judged: Tensor, asked: Tensor) -> dict[str, Result]:

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from lowerbound.lab.film import film_steps, has_picture, take_frame, write_frame
 from lowerbound.lab.guard import CollapseGuard
 from lowerbound.lab.run import Run, environment
 from lowerbound.lab.training.alarms import alarms
-from lowerbound.lab.training.journal import Journal
+from lowerbound.lab.training.journal import Journal, read_journal
 from lowerbound.lab.training.loop import Loop, Parts
 from lowerbound.noise import BatchNoise
 
@@ -72,7 +73,10 @@ class Recorder:
             checkpoint.clear(run.checkpoints)
         self.film = film_steps(self.training.film, loop.steps) if has_picture(loop.model.data) else set()
         self.journal = Journal(run.journal_path, loop.step) if self.leads else None
-        self._started = self._last_time = time.perf_counter()
+        before = last_times(run.journal_path) if self.leads else {}
+        self._last_time = time.perf_counter()
+        self._started = self._last_time - before.get("seconds", 0.0)
+        self._worked = time.process_time() - before.get("processor_seconds", 0.0)
         self._last_step = loop.step
         self._told: set[str] = set()
 
@@ -119,6 +123,7 @@ class Recorder:
         numbers = {name: float(value) for name, value in {**parts, **self.loop.model.vitals()}.items()} | seen
         numbers |= self._alarm(step, numbers)
         times = {"rows_per_second": round(speed), "seconds": round(now - self._started, 3)}
+        times["processor_seconds"] = round(time.process_time() - self._worked, 3)
         self.journal.write({"step": step, **numbers, **times})
         if self.watch is not None:
             self.watch(Progress(step, self.loop.steps, speed, numbers))
@@ -154,6 +159,12 @@ class Recorder:
     def _impatient(self) -> bool:
         patience = self.training.patience
         return patience is not None and self.loop.standing.since >= patience
+
+
+def last_times(journal: Path) -> dict[str, float]:
+    """What training took up to the last row of a journal, seconds: of the clock, and of processors; empty without."""
+    rows = read_journal(journal)
+    return {name: rows[-1][name] for name in ("seconds", "processor_seconds") if name in rows[-1]} if rows else {}
 
 
 def best_weights(run: Run) -> dict[str, Tensor] | None:

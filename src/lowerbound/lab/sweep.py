@@ -134,7 +134,7 @@ def run_trial(
         RunError: the folder holds a run of another recipe.
     """
     run = Run(trial.path)
-    if run.finished and run.recipe() != trial.recipe:
+    if run.finished and not trained_alike(run.recipe(), trial.recipe):
         raise RunError(
             f"{run.path} was trained with another recipe; sweep into another folder, or remove it to train it anew."
         )
@@ -145,7 +145,8 @@ def run_trial(
             return Finding(trial.value, trial.recipe.seed, run.path.name, {}, str(error))
     if not run.finished:
         return None
-    judged = _judged(run, trial.recipe.evaluation) or judge.evaluate(run, data_dir=data_dir, device=device).json()
+    settings = trial.recipe.evaluation
+    judged = judged_as(run, settings) or judge.evaluate(run, settings, data_dir=data_dir, device=device).json()
     results = _scalars(judged["results"])
     collapsed = [name for name in results if name.startswith("active_units") and results[name] == 0]
     failed = f"posterior collapse: {collapsed[0]} is 0" if collapsed else ""
@@ -196,7 +197,13 @@ def write_sweep(path: Path, source: str, key: str, findings: Sequence[Finding]) 
     write_json(path, record)
 
 
-def _judged(run: Run, settings: Evaluation) -> dict[str, Any] | None:
+def trained_alike(one: Recipe, other: Recipe) -> bool:
+    """Whether two recipes train the same: what they are called, and how they are judged, is no part of that."""
+    beside = {"name", "description", "evaluation"}
+    return one.model_dump(exclude=beside) == other.model_dump(exclude=beside)
+
+
+def judged_as(run: Run, settings: Evaluation) -> dict[str, Any] | None:
     """The judgement of a finished run, if it is there, whole, and made as the recipe says."""
     try:
         found = read_json(run.evaluation_path)

@@ -63,6 +63,7 @@ FAMILIES: Kinds = {
 OBJECTIVES: Kinds = {
     "elbo": elbo.ELBO,
     "importance": importance.Importance,
+    "growing-importance": importance.GrowingImportance,
     "combination-importance": importance.CombinationImportance,
     "multiple-importance": importance.MultipleImportance,
     "partial-importance": importance.PartialImportance,

@@ -18,6 +18,7 @@ Shape = tuple[int, ...]
 
 # Types of settings with their ranges; a recipe's values are checked against them.
 Count = Annotated[int, Field(gt=0)]
+Whole = Annotated[int, Field(ge=0)]
 Widths = Annotated[Sequence[Count], Field(min_length=1)]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]

@@ -19,7 +19,7 @@ COLOURS = [INK, ACCENT, LEAF, PLUM, "#bb3e03", "#5a7d2a", "#4a6fa5", STONE]
 ZERO_RATE, WEAK_RATE = 0.01, 0.1  # nats; below the first a unit is dead, below the second weak
 WIDTHS = {False: 9.2, True: 4.0}  # inches, wide and narrow
 SCHEDULED = ("beta", "multiplier", "target_nats", "capacity_nats", "free_bits_nats", "gamma", "alpha")
-TIMES = ("step", "seconds", "rows_per_second", "loss")
+TIMES = ("step", "seconds", "processor_seconds", "rows_per_second", "loss")
 POINTS = 1500  # of a curve, at most
 
 Row = dict[str, Any]

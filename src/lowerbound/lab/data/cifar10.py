@@ -15,7 +15,7 @@ from lowerbound.errors import DataError
 from lowerbound.files import replacing_folder
 from lowerbound.lab.data.arrays import read_arrays
 from lowerbound.lab.data.download import Remote, cache, fetch
-from lowerbound.lab.data.labelled import ContextKind, labelled_images
+from lowerbound.lab.data.labelled import ContextKind, labelled_rows
 from lowerbound.lab.data.rows import Dataset
 from lowerbound.model.spec import Count
 
@@ -71,7 +71,7 @@ def cifar10(
             "they are with --data-dir or LOWERBOUND_DATA, or have them downloaded with --set data.download=true."
         )
     parts = {"train": (images[:cut], labels[:cut]), "validation": (images[cut:], labels[cut:]), "test": test}
-    return labelled_images("cifar10", parts, 256, CLASSES, context, labelled, folder)
+    return labelled_rows("cifar10", parts, 256, CLASSES, context, labelled, folder)
 
 
 def _download(folder: Path) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from sklearn.datasets import load_digits
 
-from lowerbound.lab.data.labelled import ContextKind, labelled_images
+from lowerbound.lab.data.labelled import ContextKind, labelled_rows
 from lowerbound.lab.data.rows import Dataset
 from lowerbound.model.spec import Count
 from lowerbound.noise import derive_seed, generator
@@ -33,4 +33,4 @@ def digits(data_dir: Path | None, *, context: ContextKind = "none", labelled: Co
         "train": order[TEST + VALIDATION :],
     }
     splits = {name: (images[index], labels[index]) for name, index in cuts.items()}
-    return labelled_images("digits", splits, 17, 10, context, labelled)
+    return labelled_rows("digits", splits, 17, 10, context, labelled)

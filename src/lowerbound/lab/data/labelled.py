@@ -1,4 +1,4 @@
-"""Images with labels: how labels become a context."""
+"""Rows with labels: how labels become a context."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from lowerbound.noise import derive_seed, generator
 ContextKind = Literal["none", "label"]
 
 
-def labelled_images(
+def labelled_rows(
     name: str,
     splits: dict[str, tuple[Tensor, Tensor]],
-    levels: int,
+    levels: int | None,
     classes: int,
     context: ContextKind,
     labelled: int | None,
     source: Path | None = None,
 ) -> Dataset:
-    """A data set of images whose labels may be the context.
+    """A data set of rows whose labels may be the context.
 
     Args:
         name: for records.
-        splits: images (N, C, H, W) of integers and labels (N,) by split.
-        levels: number of levels of a pixel.
+        splits: rows (N, *event) and labels (N,) by split; -1 where there are none.
+        levels: number of levels of a pixel; None for real numbers.
         classes: number of labels.
         context: "label" makes models conditional on the label.
         labelled: with a context, only so many training rows, the same number of each class, keep their label.

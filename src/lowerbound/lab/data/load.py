@@ -16,6 +16,8 @@ from lowerbound.lab.data.dsprites import dsprites
 from lowerbound.lab.data.frey import frey_faces
 from lowerbound.lab.data.gmm2d import gmm2d
 from lowerbound.lab.data.images import images
+from lowerbound.lab.data.labelled import ContextKind
+from lowerbound.lab.data.latents import latents_of
 from lowerbound.lab.data.mnist import fashion_mnist, mnist
 from lowerbound.lab.data.moving import moving_mnist
 from lowerbound.lab.data.quarantine import apply
@@ -26,6 +28,25 @@ from lowerbound.lab.data.splits import SPLITS, Split
 from lowerbound.lab.data.table import table as table_data
 from lowerbound.lab.data.text import text
 from lowerbound.lab.data.video import video
+from lowerbound.lab.run import Run
+from lowerbound.model.spec import Count
+
+
+def latents(
+    data_dir: Path | None, *, run: str, context: ContextKind = "none", labelled: Count | None = None
+) -> Dataset:
+    """The codes of the rows that a finished run was trained and judged on, for a second stage.
+
+    Args:
+        data_dir: where that run's data lie.
+        run: folder of the run, from where the command is given.
+        context: "label" makes models of the codes conditional on the label of their row.
+        labelled: number of training rows that keep their label as context.
+    """
+    first = Run(run)
+    rows = load_data(first.recipe().data, data_dir, first.quarantine_path)
+    return latents_of(first.model(), rows, context, labelled, first.path)
+
 
 DATA: Kinds = {
     "gmm2d": gmm2d,
@@ -44,6 +65,7 @@ DATA: Kinds = {
     "series": series,
     "video": video,
     "shards": shards,
+    "latents": latents,
 }
 DATA_PARTS: Groups = {Split: SPLITS}
 

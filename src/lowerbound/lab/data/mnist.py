@@ -10,7 +10,7 @@ from torch import Tensor
 from lowerbound.errors import DataError
 from lowerbound.lab.data.download import Remote, cache, fetch
 from lowerbound.lab.data.idx import read_idx
-from lowerbound.lab.data.labelled import ContextKind, labelled_images
+from lowerbound.lab.data.labelled import ContextKind, labelled_rows
 from lowerbound.lab.data.rows import Dataset
 from lowerbound.model.spec import Count
 
@@ -116,7 +116,7 @@ def _load(source: Source, data_dir: Path | None, context: ContextKind, labelled:
         "validation": (images[-VALIDATION:], labels[-VALIDATION:]),
         "test": test,
     }
-    return labelled_images(source.name, splits, 256, CLASSES, context, labelled, folder)
+    return labelled_rows(source.name, splits, 256, CLASSES, context, labelled, folder)
 
 
 def _folder(source: Source, data_dir: Path | None, download: bool) -> Path:

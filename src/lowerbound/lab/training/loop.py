@@ -253,7 +253,7 @@ class Loop:
         for micro in range(count):
             own = noise.narrow(micro * length, length)
             rows = batch.narrow(micro * length, length)
-            needs = self.objective.needs
+            needs = self.objective.needs_at(self.step)
             with autocast(self.training.precision, self.device):
                 evidence = gather_evidence(self.model, self._alter(rows, own), own, needs)
                 statistics = evidence.statistics

@@ -12,7 +12,7 @@ from lowerbound.model.distributions import tree
 from lowerbound.model.evidence import Evidence
 from lowerbound.model.objectives.objective import Loss, Needs, Objective, Player, bound_parts
 from lowerbound.model.objectives.schedules import Schedule, constant
-from lowerbound.model.spec import Count, Settings
+from lowerbound.model.spec import Count, Settings, Whole
 from lowerbound.noise import Noise
 
 
@@ -32,6 +32,33 @@ class Importance(Objective):
     def __init__(self, settings: Settings, *, samples: Count = 50) -> None:
         super().__init__()
         self.needs = Needs(samples=samples)
+
+    def forward(self, evidence: Evidence, step: int, player: str, noise: Noise) -> Loss:
+        value = -evidence.importance_bound().mean()
+        return Loss(value, _record(evidence, value))
+
+
+class GrowingImportance(Objective):
+    """The importance-weighted bound of K draws, where K grows from 1 while a model trains.
+
+    Few draws while the model is far from done, many for what only they teach: Burda et al. 2016, table 2, train a VAE
+    on with the bound of 50 draws, and end where training with 50 draws from the start does. K is 1 until step `start`,
+    then K^(share of `steps` taken), rounded up, and K from then on.
+
+    Args:
+        settings: from the assembly.
+        samples: K.
+        start: step from which it grows.
+        steps: over which it grows.
+    """
+
+    def __init__(self, settings: Settings, *, samples: Count = 50, start: Whole = 0, steps: Count) -> None:
+        super().__init__()
+        self.samples, self.start, self.steps = samples, start, steps
+
+    def needs_at(self, step: int) -> Needs:
+        share = min(max((step - self.start) / self.steps, 0.0), 1.0)
+        return Needs(samples=self.samples if share == 1 else math.ceil(self.samples**share))
 
     def forward(self, evidence: Evidence, step: int, player: str, noise: Noise) -> Loss:
         value = -evidence.importance_bound().mean()

@@ -68,6 +68,10 @@ class Objective(nn.Module, ABC):
     needs: Needs = Needs()
     players: tuple[Player, ...] = (Player("model"),)
 
+    def needs_at(self, step: int) -> Needs:
+        """What it needs at optimiser step `step`; the same at every step for most."""
+        return self.needs
+
     @abstractmethod
     def forward(self, evidence: Evidence, step: int, player: str, noise: Noise) -> Loss:
         """The loss of `player` at optimiser step `step`. Pure."""

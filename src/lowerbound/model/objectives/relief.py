@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lowerbound.errors import NotSupportedError
 from lowerbound.model.evidence import Evidence
-from lowerbound.model.objectives.objective import Loss, Objective
+from lowerbound.model.objectives.objective import Loss, Needs, Objective
 from lowerbound.noise import Noise
 
 DECAY = 0.9  # of the moving average of each unit's rate
@@ -51,6 +51,9 @@ class Relief(Objective):
         self.start.fill_(step)
         self.stays.fill_(stays)
         self.carried.zero_()
+
+    def needs_at(self, step: int) -> Needs:
+        return self.inner.needs_at(step)
 
     def forward(self, evidence: Evidence, step: int, player: str, noise: Noise) -> Loss:
         loss, floor = self.inner(evidence, step, player, noise), self._floor(step)
