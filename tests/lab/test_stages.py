@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import lowerbound
 from lowerbound.errors import DataError, ShapeError
+from lowerbound.lab.data.rows import Dataset
 
 SMALL = ["training.steps=20", "training.batch_size=32", "model.encoder.widths=[16]", "model.decoder.widths=[16]"]
-LABELS = ["training.steps=60", "training.batch_size=200", "training.epochs=1", "model.latent=4"]
 
 
 @pytest.fixture(scope="module")
@@ -21,15 +22,12 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> lowerbound.Run:
     return lowerbound.train(lowerbound.read_recipe("digits", SMALL), tmp_path_factory.mktemp("first") / "run")
 
 
-def codes(first: lowerbound.Run, **settings: object) -> object:
+def codes(first: lowerbound.Run, **settings: object) -> Dataset:
     return lowerbound.load_data({"kind": "latents", "run": str(first.path), **settings})
 
 
 def test_codes_are_those_of_the_run(first: lowerbound.Run) -> None:
-    rows, made = (
-        lowerbound.load_data({"kind": "digits"}),
-        lowerbound.load_data({"kind": "latents", "run": str(first.path)}),
-    )
+    rows, made = lowerbound.load_data({"kind": "digits"}), codes(first)
     assert made.spec == lowerbound.DataSpec((16,), None, 0, len(rows.train))
     index = torch.arange(40)
     expected = lowerbound.encode(first.model(), rows.test.take(index).raw)["z"]
@@ -40,8 +38,7 @@ def test_codes_are_those_of_the_run(first: lowerbound.Run) -> None:
 
 
 def test_some_labels_of_codes_are_the_context(first: lowerbound.Run) -> None:
-    table = {"kind": "latents", "run": str(first.path), "context": "label", "labelled": 50}
-    data = lowerbound.load_data(table)
+    data = codes(first, context="label", labelled=50)
     context = data.train.take(torch.arange(len(data.train))).context
     assert context is not None
     assert context.vector[context.present].sum(dim=0).tolist() == [5.0] * 10
