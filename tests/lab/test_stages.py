@@ -59,7 +59,7 @@ def test_what_cannot_be_data_is_refused(first: lowerbound.Run, tmp_path: Path) -
 
 def test_a_second_stage_says_how_often_its_label_is_wrong(first: lowerbound.Run, tmp_path: Path) -> None:
     overrides = [f'data.run="{first.path}"', "training.steps=60", "training.batch_size=200", "model.latent=4"]
-    run = lowerbound.train(lowerbound.read_recipe("mnist-labels", overrides), tmp_path / "second")
+    run = lowerbound.train(lowerbound.read_recipe("codes-labels", overrides), tmp_path / "second")
     settings = lowerbound.Evaluation(samples=2, generated=20)
     lowerbound.evaluate(run, settings)
     found = json.loads(run.evaluation_path.read_text())["results"]["label_error"]

@@ -49,7 +49,7 @@ def labelled_rows(
         images, labels = splits[split]
         if context == "none":
             return InMemory(images, labels=labels)
-        present = torch.ones_like(labels, dtype=torch.bool)
+        present = labels >= 0
         if split == "train" and labelled is not None:
             present = _some_of_each(labels, classes, labelled)
         return InMemory(images, Context.labels(labels, classes, present), labels)
