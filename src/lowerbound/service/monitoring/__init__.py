@@ -1,0 +1,1 @@
+"""How a model in use is watched."""

@@ -1,0 +1,1 @@
+"""One fact row per request: written, kept, rolled up, asked and exported."""
