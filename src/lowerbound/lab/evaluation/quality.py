@@ -51,6 +51,16 @@ def frechet_distance(real: Tensor, made: Tensor) -> Result:
     Raises:
         TooFewError: no more rows than features, so that the covariance has no inverse.
     """
+    whole, left_out = frechet_jackknife(real, made)
+    return Result(whole, "estimate", len(real), jackknife(left_out.tolist()))
+
+
+def frechet_jackknife(real: Tensor, made: Tensor, groups: int = GROUPS) -> tuple[float, Tensor]:
+    """The squared Fréchet distance, and what it is without each of some groups of rows, (groups,) float64.
+
+    Raises:
+        TooFewError: no more rows than features, so that the covariance has no inverse.
+    """
     count = _equal(real, made)
     size = real.shape[1]
     if count <= size:
@@ -61,9 +71,9 @@ def frechet_distance(real: Tensor, made: Tensor) -> Result:
     whole = [_moments(features, shift) for features in (real, made)]
     left_out = []
     # A group's moments are made when they are needed: all of them at once would need more memory than the features.
-    for one, other in zip(real.tensor_split(GROUPS), made.tensor_split(GROUPS), strict=True):
+    for one, other in zip(real.tensor_split(groups), made.tensor_split(groups), strict=True):
         left_out.append(_frechet(_less(whole[0], _moments(one, shift)), _less(whole[1], _moments(other, shift))))
-    return Result(_frechet(*whole), "estimate", count, jackknife(left_out))
+    return _frechet(*whole), torch.tensor(left_out, dtype=torch.float64)
 
 
 def kernel_distance(real: Tensor, made: Tensor) -> Result:

@@ -1,0 +1,1 @@
+"""Which of two versions is better: verdicts that hold though one looks after every request."""
