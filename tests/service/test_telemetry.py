@@ -20,7 +20,7 @@ from lowerbound.service.monitoring.telemetry import housekeeping
 from lowerbound.service.monitoring.telemetry.database import MOST_SERIES, OTHER, connect
 from lowerbound.service.monitoring.telemetry.fact import Fact, Privacy, digest
 from lowerbound.service.monitoring.telemetry.history import Choice, History
-from lowerbound.service.monitoring.telemetry.housekeeping import Housekeeper, Retention, tidy
+from lowerbound.service.monitoring.telemetry.housekeeping import Retention, keep_house, tidy
 from lowerbound.service.monitoring.telemetry.store import Telemetry
 from lowerbound.service.monitoring.telemetry.vectors import pack, pack_input, unpack, unpack_input
 
@@ -355,7 +355,7 @@ def test_one_keeps_house_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         telemetry(fact(0))
     with housekeeping.exclusive(tmp_path / housekeeping.LOCK, "the test"):
         assert tidy(tmp_path, Retention()) is None
-    with Housekeeper(tmp_path, Retention(days=1), every_s=0.01):
+    with keep_house(tmp_path, Retention(days=1), every_s=0.01):
         for _ in range(1000):
             if not len(History(tmp_path).window()):
                 break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -113,7 +114,9 @@ def _make(connection: sqlite3.Connection) -> None:
         if not connection.execute("PRAGMA user_version").fetchone()[0]:
             for statement in TABLES.split(";\n"):
                 connection.execute(statement)
-            connection.execute("INSERT INTO meta VALUES ('salt', ?), ('hot', 0)", (os.urandom(16),))
+            connection.execute(
+                "INSERT INTO meta VALUES ('salt', ?), ('hot', 0), ('made', ?)", (os.urandom(16), time.time())
+            )
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
         connection.execute("COMMIT")
     except BaseException:

@@ -218,6 +218,11 @@ class History:
             )
             return dict(found.fetchall())
 
+    def made(self) -> float:
+        """When the store was made, seconds since 1970."""
+        with self._reading() as connection:
+            return float(connection.execute("SELECT value FROM meta WHERE key = 'made'").fetchone()[0])
+
     def models(self) -> list[tuple[str, str]]:
         """Names and versions that rows were written for."""
         with self._reading() as connection:

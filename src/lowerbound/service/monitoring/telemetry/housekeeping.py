@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import sqlite3
-import threading
 import time
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from lowerbound.errors import LowerboundError, RunError, UsageError
+from lowerbound.errors import RunError, UsageError
 from lowerbound.files import clear_drafts, exclusive
 from lowerbound.service.monitoring.telemetry.database import connect
+from lowerbound.service.monitoring.telemetry.periodic import Periodic
 from lowerbound.service.monitoring.telemetry.segments import FOLDER, Segment, write_segment
 
 LOCK = "house.lock"
 DAY_S = 86400.0
 AT_A_TIME = 2000  # rows deleted in one transaction, so that the writer does not wait for long
 PAUSE_S = 0.02  # between two of them
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -216,35 +213,6 @@ class _House:
         return gone
 
 
-class Housekeeper:
-    """A thread that tidies now and then; several processes may each have one, one at a time works.
-
-    Args:
-        folder: of the store.
-        retention: what to keep.
-        every_s: between two rounds.
-    """
-
-    def __init__(self, folder: Path | str, retention: Retention | None = None, every_s: float = 60.0) -> None:
-        self._folder, self._retention, self._every_s = Path(folder), retention or Retention(), every_s
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="telemetry-house", daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> Housekeeper:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End after the round that is under way."""
-        self._ended.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._ended.wait(self._every_s):
-            try:
-                tidy(self._folder, self._retention)
-            except (LowerboundError, sqlite3.Error, OSError) as error:
-                logger.warning("the housekeeping of telemetry failed and will be tried again: %s", error)
+def keep_house(folder: Path | str, retention: Retention | None = None, every_s: float = 60.0) -> Periodic:
+    """A thread that tidies now and then; several processes may each have one, one at a time works."""
+    return Periodic("telemetry-house", lambda: tidy(Path(folder), retention or Retention()), every_s)

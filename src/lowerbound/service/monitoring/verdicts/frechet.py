@@ -62,7 +62,7 @@ def compare(reference: Tensor, candidate: Tensor, stable: Tensor, extractor: str
         raise TooFewError(f"{len(reference)} rows of each kind are too few to judge Fréchet distances; give {LEAST}.")
     ours, left_out = frechet_jackknife(reference, candidate, GROUPS)
     theirs, others = frechet_jackknife(reference, stable, GROUPS)
-    stderr = jackknife((left_out - others).numpy())
+    stderr = jackknife((left_out - others).numpy().tolist())
     assert stderr is not None
     kernel, other = (kernel_distance(reference, made).value for made in (candidate, stable))
     assert isinstance(kernel, float)
