@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from made_facts import NOW, UNITS, fact
 
-from lowerbound.errors import DataError, UsageError
+from lowerbound.errors import DataError, TamperedError, UsageError
 from lowerbound.service.monitoring.telemetry import housekeeping
 from lowerbound.service.monitoring.telemetry.database import MOST_SERIES, OTHER, connect
 from lowerbound.service.monitoring.telemetry.fact import Fact, Privacy, digest
@@ -91,6 +91,13 @@ def test_vectors_keep_what_half_precision_cannot() -> None:
     assert (unpack_input(pack_input(image)) == image).all()
 
 
+class Broken:
+    """An array that cannot be read."""
+
+    def __getattr__(self, name: str) -> None:
+        raise RuntimeError("broken")
+
+
 def test_rows_that_are_no_facts_fail_alone(tmp_path: Path) -> None:
     bad = [
         fact(1, time=float("nan")),
@@ -99,6 +106,7 @@ def test_rows_that_are_no_facts_fail_alone(tmp_path: Path) -> None:
         fact(4, request="\udc80"),
         fact(5, status=2**80),
         fact(6, model=None),
+        fact(8, code=Broken()),
     ]
     with Telemetry(tmp_path) as telemetry:
         for one in [fact(0), *bad, fact(7)]:
@@ -250,12 +258,27 @@ def test_old_rows_move_to_parquet_and_come_back_the_same(tmp_path: Path) -> None
     assert before[2] == after[2]
     assert history.window(Choice(newest=150)).time.tolist() == [NOW + index for index in range(250, 400)]
     assert len(history.window(Choice(since=NOW + 50, until=NOW + 150))) == 100
+    assert history.verify() == 5
     again = tidy(tmp_path, Retention(hot_hours=100 / 3600, segment_rows=70), now=NOW + 400)
     assert again is not None
     assert again.moved == 0
     with Telemetry(tmp_path) as telemetry:  # ids go on where they were, though the oldest rows are gone
         telemetry(fact(400))
     assert history.window().id[-1] == 401
+
+
+def test_a_file_of_history_that_was_changed_is_found(tmp_path: Path) -> None:
+    with Telemetry(tmp_path) as telemetry:
+        for index in range(10):
+            telemetry(fact(index))
+    tidy(tmp_path, Retention(hot_hours=0.001), now=NOW + 1000)
+    (path,) = (tmp_path / "segments").glob("*.parquet")
+    path.write_bytes(path.read_bytes().replace(b"digits", b"digitz"))
+    with pytest.raises(TamperedError, match="not what was written"):
+        History(tmp_path).verify()
+    path.unlink()
+    with pytest.raises(DataError, match="lacks files"):
+        History(tmp_path).window()
 
 
 def test_indices_of_a_codebook_survive_parquet(tmp_path: Path) -> None:

@@ -197,6 +197,14 @@ def test_unpaired_rows_stand_beside_the_mean_of_those_before() -> None:
     assert failed["far_worse"].tolist() == [1.0]
 
 
+def test_clipping_does_not_move_the_margin_of_unpaired_errors() -> None:
+    """Errors of images are skewed, and a mean of many stands beside a single one: clipped at 10, 2 % become 2.5."""
+    chance, bound = np.random.default_rng(9), Rules(pairing="unpaired").bound
+    for sign in (1.0, -1.0):
+        logs = sign * (chance.exponential(0.6, 2_000_000) - 0.6) + MARGIN
+        assert np.clip(logs, -bound, bound).mean() == pytest.approx(MARGIN, abs=0.0015)
+
+
 def test_unpaired_an_equal_model_is_cleared_and_a_worse_one_caught() -> None:
     """Errors of different images differ by much more (a deviation of 0.6 here), so it takes thousands of requests."""
     chance = np.random.default_rng(4)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from lowerbound.errors import DataError
+from lowerbound.errors import DataError, TamperedError
+from lowerbound.files import sha256
 from lowerbound.service.monitoring.telemetry.database import LABELS, NUMBERS, ROLLED, VECTORS, connect_to_read
 from lowerbound.service.monitoring.telemetry.fact import Array
 from lowerbound.service.monitoring.telemetry.rollups import EDGES
@@ -227,6 +228,20 @@ class History:
         """Names and versions that rows were written for."""
         with self._reading() as connection:
             return connection.execute("SELECT DISTINCT model, version FROM series ORDER BY model, version").fetchall()
+
+    def verify(self) -> int:
+        """Check every file of history against the hash that was taken when it was written; how many there are.
+
+        Raises:
+            TamperedError: one is missing or has another content.
+        """
+        with self._reading() as connection:
+            files = connection.execute("SELECT file, sha256 FROM segments ORDER BY first").fetchall()
+        for file, wanted in files:
+            path = self._folder / FOLDER / file
+            if not path.is_file() or sha256(path) != wanted:
+                raise TamperedError(f"{path} is not what was written; restore it from a copy.")
+        return len(files)
 
     def after(self, last: int, most: int) -> list[dict[str, Any]]:
         """The next rows after an id, without vectors, as dictionaries; what was moved to Parquet is left out."""

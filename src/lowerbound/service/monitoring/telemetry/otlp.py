@@ -10,7 +10,7 @@ from lowerbound.extras import need
 from lowerbound.service.monitoring.telemetry.database import ROLLED
 from lowerbound.service.monitoring.telemetry.history import History, Total
 from lowerbound.service.monitoring.telemetry.post import post
-from lowerbound.service.monitoring.telemetry.prometheus import TEXTS
+from lowerbound.service.monitoring.telemetry.prometheus import LOST, TEXTS
 from lowerbound.service.monitoring.telemetry.rollups import EDGES
 
 WHAT = "export by OTLP"
@@ -58,8 +58,7 @@ class OtlpExporter:
             counts = [(total.labels, getattr(total, kind)) for total in totals]
             self._add_sum(scope.metrics.add(name=f"lowerbound.{kind}", description=text, unit="1"), counts, now)
         lost = [({"cause": cause}, rows) for cause, rows in self._history.losses().items()]
-        text = "Rows, or their inputs, that were lost."
-        self._add_sum(scope.metrics.add(name="lowerbound.lost_rows", description=text, unit="1"), lost, now)
+        self._add_sum(scope.metrics.add(name="lowerbound.lost_rows", description=LOST, unit="1"), lost, now)
         for name in ROLLED:
             unit = "s" if name.endswith("_s") else "1"
             metric = scope.metrics.add(name=f"lowerbound.{name}", description=TEXTS[name], unit=unit)

@@ -12,6 +12,7 @@ from lowerbound.service.monitoring.telemetry.history import History
 from lowerbound.service.monitoring.telemetry.rollups import EDGES
 
 PREFIX = "lowerbound_telemetry"
+LOST = "Rows, or their inputs, that were lost."
 TEXTS = {
     "error": "Mean squared error of reconstructions on the raw scale.",
     "rate": "Total rate in nats.",
@@ -50,9 +51,7 @@ class TelemetryCollector:
             labels = [total.labels[name] for name in LABELS]
             rows.add_metric(labels, total.rows)
             requests.add_metric(labels, total.requests)
-        lost = core.CounterMetricFamily(
-            f"{PREFIX}_lost_rows", "Rows, or their inputs, that were lost.", labels=["cause"]
-        )
+        lost = core.CounterMetricFamily(f"{PREFIX}_lost_rows", LOST, labels=["cause"])
         for cause, count in self._history.losses().items():
             lost.add_metric([cause], count)
         yield from (rows, requests, lost)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import sqlite3
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -91,7 +93,10 @@ class Telemetry:
         """Take a row; False if it was refused, and counted, because too many wait or the store is closed."""
         size = 0
         if fact.input is not None:
-            size = int(getattr(fact.input, "nbytes", 0)) if self._privacy.digests else 0
+            if self._privacy.digests:
+                size = int(getattr(fact.input, "nbytes", 0))
+            else:
+                fact = replace(fact, input=None)
         waiting = 0 if self._ended.is_set() else self._buffer.put(fact, size)
         if waiting >= AT_ONCE:
             self._wake.set()
@@ -125,6 +130,9 @@ class Telemetry:
         self._ended.set()
         self._wake.set()
         self._thread.join()
+        late = len(self._buffer.take())  # accepted while it was being closed
+        if late:
+            self._settle(disk=late)
 
     # ------------------------------------------------------------------------------------------ the writing thread
 
@@ -151,6 +159,11 @@ class Telemetry:
                     self._give_up(facts)
                     return
                 wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+            except Exception:  # a fault of this program must not end the thread
+                logger.exception("telemetry lost %d rows by a fault", len(facts))
+                self._roll_back()
+                self._settle(bad=len(facts))
+                return
             else:
                 self._trouble = ""
                 self._settle(committed=len(facts) - bad, bad=bad)
@@ -175,7 +188,8 @@ class Telemetry:
     def _roll_back(self) -> None:
         self._series.forget()
         if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):  # the next attempt begins anew or fails the same way
+                self._connection.execute("ROLLBACK")
 
     def _write(self, facts: Sequence[Fact]) -> int:
         """One transaction with the rows, their roll-ups and what was lost; how many rows were no facts."""
@@ -203,7 +217,8 @@ class Telemetry:
         try:
             self._insert_all(facts)
             good = len(facts)
-        except (DataError, ValueError, TypeError, AttributeError, OverflowError, *MISFITS):
+        except Exception as error:
+            _raise_of_disk(error)
             self._connection.execute("ROLLBACK TO rows")
             self._series.forget()
             good = self._insert_each(facts)
@@ -217,7 +232,8 @@ class Telemetry:
             try:
                 self._insert_all([fact])
                 good += 1
-            except (DataError, ValueError, TypeError, AttributeError, OverflowError, *MISFITS):
+            except Exception as error:
+                _raise_of_disk(error)
                 self._connection.execute("ROLLBACK TO one")
                 self._series.forget()
             self._connection.execute("RELEASE one")
@@ -265,5 +281,8 @@ class Telemetry:
             logger.warning("%s", text)
 
 
-# What SQLite says of a value rather than of the disk.
-MISFITS = (sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.DataError)
+def _raise_of_disk(error: Exception) -> None:
+    """Raise what SQLite says of the disk; what it says of a value, or what else is wrong, concerns single rows."""
+    of_values = (sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.DataError)
+    if isinstance(error, sqlite3.Error) and not isinstance(error, of_values):
+        raise error

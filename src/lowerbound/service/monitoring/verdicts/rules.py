@@ -79,4 +79,4 @@ class Rules:
     @property
     def bound(self) -> float:
         """Where logarithms of ratios of errors are clipped: far out where inputs differ, for these differ by more."""
-        return math.log(self.far) if self.pairing == "paired" else math.log(10.0)
+        return math.log(self.far) if self.pairing == "paired" else math.log(100.0)
