@@ -112,7 +112,8 @@ class Judge:
         if override is not None:
             action, needs = override.action, None
             reason = f"{override.who} decided so ({override.why}), where the numbers said {override.instead_of}."
-        return Verdict(action, reason, needs, self.rules.judgement, at, self._naive.n, self._findings(at), override)
+        findings = self._findings(at)
+        return Verdict(action, reason, needs, self.rules.judgement, at, compared(findings), findings, override)
 
     def to_json(self) -> dict[str, Any]:
         """Settings, state, and the curves of evidence: what a file holds and `from_json` reads."""
@@ -183,8 +184,9 @@ class Judge:
         found = self._findings(at)
         worse = [name for name in self.rules.metrics if name in found and found[name].state == "worse"]
         if worse:
-            return "roll_back", " and ".join(self._told(name, found[name]) for name in worse) + ".", None
-        n = max((finding.n for name, finding in found.items() if name != "frechet"), default=0)
+            told = " and ".join(self._told(name, found[name]) for name in worse)
+            return "roll_back", f"The candidate is worse: {told}.", None
+        n = compared(found)
         if not n and not (self._frechet and self.rules.metrics == ("frechet",)):
             return "hold", "There were no requests to compare.", None
         unseen = [name for name in self.rules.metrics if name not in found]
@@ -205,10 +207,14 @@ class Judge:
         )
 
     def _held(self, still: list[Finding], n: int) -> tuple[Action, str, int | None]:
-        needs = [finding.needs for finding in still]
-        if any(more is None for more in needs):
+        leaning = [one.needs for one in still if one.needs and one.mean is not None and one.mean > one.margin]
+        needs = [one.needs for one in still]
+        if leaning:  # one metric is enough for a rollback
+            more = min(leaning)
+        elif any(missing is None for missing in needs):
             return "hold", "The evidence is not enough, and at this pace none is in sight.", None
-        more = max([self.rules.least - n, *(more for more in needs if more)])
+        else:
+            more = max([self.rules.least - n, *(missing for missing in needs if missing)])
         return "hold", f"The evidence is not enough; it needs about {more} more requests.", more
 
     def _naively(self, at: float) -> tuple[Action, str, int | None]:
@@ -235,3 +241,8 @@ class Judge:
             told = [f"{value:+.2f}" for value in (mean, lower, upper)]
             what = "the Fréchet distance differs by"
         return f"{what} {told[0]} ({told[1]} to {told[2]}, {finding.n} requests)"
+
+
+def compared(findings: dict[Metric, Finding]) -> int:
+    """Requests behind the findings; rows of Fréchet distances are none."""
+    return max((finding.n for name, finding in findings.items() if name != "frechet"), default=0)

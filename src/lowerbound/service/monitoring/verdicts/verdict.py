@@ -9,7 +9,7 @@ from lowerbound.service.monitoring.verdicts.rules import Judgement, Metric
 
 Action = Literal["promote", "hold", "roll_back"]
 State = Literal["worse", "fine", "open"]
-MOST_POINTS = 400  # of a curve; then every second one goes
+MOST_POINTS = 200  # of a curve; then every second one goes
 
 
 @dataclass(frozen=True)
