@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "BatchNoise": "lowerbound.noise",
+    "Client": "lowerbound.service.client",
     "Context": "lowerbound.model.spec",
     "DataSpec": "lowerbound.model.spec",
     "Evaluation": "lowerbound.recipe",
@@ -21,6 +22,7 @@ _PUBLIC = {
     "RowNoise": "lowerbound.noise",
     "Reference": "lowerbound.lab.reference",
     "Run": "lowerbound.lab.run",
+    "ServerError": "lowerbound.service.client",
     "VAEDetector": "lowerbound.lab.detector",
     "Writers": "lowerbound.lab.writers",
     "add_noise": "lowerbound.lab.generation.repair",

@@ -31,6 +31,7 @@ from lowerbound.app.cli import (
     reproduce,
     sample,
     score,
+    serve,
     sweep,
     train,
     traverse,
@@ -68,6 +69,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "fill": fill.fill,
     "manifold": manifold.manifold,
     "profile": profile.profile,
+    "serve": serve.serve,
+    "serve-key": serve.serve_key,
     "export": export.export,
 }
 GROUPS: dict[str, typer.Typer] = {"registry": registry.app}

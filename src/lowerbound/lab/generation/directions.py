@@ -66,6 +66,17 @@ def edit(
         strengths: 0 is the reconstruction.
         context: of the rows, for a conditional model.
     """
+    codes = moved(model, raw, direction, strengths, context)
+    known = None if context is None else context.select(torch.arange(len(raw)).repeat_interleave(len(strengths)))
+    rows = use.decode(model, {name: code.flatten(0, 1) for name, code in codes.items()}, known)
+    return rows.unflatten(0, (len(raw), len(strengths)))
+
+
+@torch.no_grad()
+def moved(
+    model: Family, raw: Tensor, direction: Latents, strengths: Sequence[float], context: Context | None = None
+) -> Latents:
+    """The codes of an edit by group, (B, strengths, *units); arguments are those of `edit`."""
     if not len(strengths):
         raise UsageError("no strengths were given; give at least one.")
     codes = use.encode(model, raw, context)
@@ -76,9 +87,8 @@ def edit(
         if name in direction:
             steps = amounts.repeat(len(raw)).reshape(-1, *(1,) * (code.ndim - 1))
             spread = spread + steps * direction[name].to(spread)
-        every[name] = spread
-    known = None if context is None else context.select(torch.arange(len(raw)).repeat_interleave(len(amounts)))
-    return use.decode(model, every, known).unflatten(0, (len(raw), len(amounts)))
+        every[name] = spread.unflatten(0, (len(raw), len(amounts)))
+    return every
 
 
 def _direction(having: Tensor, lacking: Tensor, way: Way) -> Tensor:

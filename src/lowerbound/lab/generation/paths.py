@@ -48,6 +48,23 @@ def interpolate(
         UsageError: fewer than 2 steps, or not as many ends as starts.
         NotSupportedError: all codes of the model are discrete.
     """
+    codes = way(model, start, end, steps, method, context, end_context)
+    known = _mixed(context, end_context or context, torch.linspace(0, 1, steps))
+    rows = use.decode(model, {name: code.flatten(0, 1) for name, code in codes.items()}, known)
+    return rows.unflatten(0, (len(start), steps))
+
+
+@torch.no_grad()
+def way(
+    model: Family,
+    start: Tensor,
+    end: Tensor,
+    steps: int = 9,
+    method: Method = "linear",
+    context: Context | None = None,
+    end_context: Context | None = None,
+) -> Latents:
+    """The codes of an interpolation by group, (B, steps, *units); arguments and errors are those of `interpolate`."""
     if steps < 2:
         raise UsageError(f"{steps} steps were asked for; an interpolation has at least 2, its two ends.")
     if len(start) != len(end):
@@ -55,9 +72,7 @@ def interpolate(
     before, after = use.encode(model, start, context), use.encode(model, end, end_context or context)
     continuous_groups(before)
     shares = torch.linspace(0, 1, steps)
-    way = {name: _between(before[name], after[name], shares, method).flatten(0, 1) for name in before}
-    rows = use.decode(model, way, _mixed(context, end_context or context, shares))
-    return rows.unflatten(0, (len(start), steps))
+    return {name: _between(before[name], after[name], shares, method) for name in before}
 
 
 @torch.no_grad()
@@ -87,6 +102,24 @@ def traverse(
         UsageError: a unit, group, reach or number of steps that does not exist.
         NotSupportedError: all codes of the model are discrete, or the prior of one of several groups has no own mean.
     """
+    moved = traversal(model, raw, units, steps, reach, context, group)
+    rows, chosen, _ = next(iter(moved.values())).shape[:3]
+    known = None if context is None else context.select(torch.arange(rows).repeat_interleave(chosen * steps))
+    flat = {name: code.flatten(0, 2) for name, code in moved.items()}
+    return use.decode(model, flat, known).unflatten(0, (rows, chosen, steps))
+
+
+@torch.no_grad()
+def traversal(
+    model: Family,
+    raw: Tensor | None = None,
+    units: Sequence[int] | None = None,
+    steps: int = 11,
+    reach: float = 3.0,
+    context: Context | None = None,
+    group: str | None = None,
+) -> Latents:
+    """The codes of a traversal by group, (B, units, steps, *units); arguments and errors are those of `traverse`."""
     if steps < 2 or not 0 < reach < math.inf:
         raise UsageError(f"{steps} steps to {reach} were asked for; give at least 2 steps and a finite reach above 0.")
     codes = prior_mean(model, context) if raw is None else use.encode(model, raw, context)
@@ -101,8 +134,7 @@ def traverse(
     count = len(chosen) * steps
     every = {other: code.repeat_interleave(count, dim=0) for other, code in codes.items()}
     every[name] = moved.reshape(rows * count, *shape)
-    known = None if context is None else context.select(torch.arange(rows).repeat_interleave(count))
-    return use.decode(model, every, known).unflatten(0, (rows, len(chosen), steps))
+    return {other: code.unflatten(0, (rows, len(chosen), steps)) for other, code in every.items()}
 
 
 @torch.no_grad()

@@ -44,12 +44,19 @@ def sample(
     fitting, device = fitting_context(model, context, count), device_of(model)
 
     def rows(start: int, stop: int) -> Tensor:
-        noise = row_noise(seed, start, stop, device)
         known = None if fitting is None else fitting.select(slice(start, stop))
-        px = model.sample(Scaled(noise, temperature) if temperature != 1 else noise, known)
-        return _observe(model, px, noise, observe)
+        return draw_rows(model, row_noise(seed, start, stop, device), known, observe, temperature)
 
     return _in_chunks(count, rows)
+
+
+@torch.no_grad()
+def draw_rows(
+    model: Family, noise: Noise, context: Context | None, observe: Observe = "point", temperature: float = 1.0
+) -> Tensor:
+    """Rows from the prior, one for each row of noise, all at once; arguments are those of `sample`."""
+    px = model.sample(Scaled(noise, temperature) if temperature != 1 else noise, context)
+    return _observe(model, px, noise, observe)
 
 
 @torch.no_grad()
