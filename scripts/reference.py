@@ -234,7 +234,7 @@ def _table(head: tuple[str, ...], rows: Any) -> str:
 
 
 def _line(name: str, purpose: str) -> str:
-    return f"{name:32}{purpose}".rstrip()
+    return f"{name:38}{purpose}".rstrip()
 
 
 def main() -> None:
