@@ -1,0 +1,1 @@
+"""How a model is kept alive: long-running, stateful, concurrent."""
