@@ -3,6 +3,8 @@
 # make lint   style                                        make types  annotations
 # make bench  training speed beside pythae, in an environment of its own
 # make vqbench  steps of a codebook beside vector-quantize-pytorch, in an environment of its own
+# make servebench  the server beside LitServe, in an environment of its own; needs wrk
+# make soak   ten minutes of load, and the slope of the memory
 # make reference   write docs/reference.md and the tree in README.md from the source
 
 PYTHON ?= python3
@@ -10,7 +12,7 @@ BIN := .venv/bin
 RUN := runs/demo
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: adbench bench vqbench demo test fast docs lint types reference .venv
+.PHONY: adbench bench servebench soak vqbench demo test fast docs lint types reference .venv
 
 demo: .venv
 	$(BIN)/lowerbound train digits --out $(RUN) --resume
@@ -67,3 +69,14 @@ vqbench: .venv-vqbench/.installed
 	$(PYTHON) -m venv .venv-vqbench
 	.venv-vqbench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . vector-quantize-pytorch
 	@touch $@
+
+servebench: .venv .venv-servebench/.installed
+	$(BIN)/python benchmarks/serving/compare.py .venv-servebench/bin/python --out runs/servebench
+
+.venv-servebench/.installed: constraints.txt
+	$(PYTHON) -m venv .venv-servebench
+	.venv-servebench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt litserve onnxruntime pillow
+	@touch $@
+
+soak: .venv
+	$(BIN)/python benchmarks/serving/soak.py --out runs/servebench

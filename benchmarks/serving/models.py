@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 import lowerbound
-from lowerbound.files import write_bytes
+from lowerbound.files import write_json
+from lowerbound.service.registry.registry import Registry
 
 # Size of the pictures, units of the code, widths of the encoder (the decoder has them the other way round), steps.
 MODELS = {
@@ -16,6 +17,7 @@ MODELS = {
     "heavy": (64, 64, [64, 128, 256], 2),
     "vae64": (64, 64, [32, 64, 128], 5),
 }
+UNJUDGED = {"protocol": {"examples": 0, "split": "test", "samples": 0}, "results": {}}  # nothing here needs figures
 RECIPE = """base = "digits-convolutional"
 name = "{name}"
 [data]
@@ -63,6 +65,16 @@ def make(folder: Path, name: str, validation: int = 2500) -> Path:
     return run
 
 
+def register(folder: Path, name: str) -> Path:
+    """The registry with a stable version of a model."""
+    place = folder / "registry"
+    registry, run = Registry(place), make(folder, name)
+    if not (place / "registry.db").exists() or name not in registry.names():
+        write_json(run / "evaluation.json", UNJUDGED)
+        registry.promote(name, registry.add(run, name).number)
+    return place
+
+
 def payloads(folder: Path, name: str) -> dict[str, tuple[Path, str]]:
     """One picture as a raw array and as a PNG: file and content type."""
     size = MODELS[name][0]
@@ -70,5 +82,4 @@ def payloads(folder: Path, name: str) -> dict[str, tuple[Path, str]]:
     raw, png = folder / f"{name}-body.npy", folder / f"{name}-body.png"
     np.save(raw, array)
     Image.fromarray(array[0, 0]).save(png)
-    write_bytes(folder / f"{name}-body.bin", array.tobytes())
     return {"array": (raw, "application/x-npy"), "PNG": (png, "image/png")}

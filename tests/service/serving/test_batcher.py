@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from lowerbound.service.serving.batcher import Batcher
-from lowerbound.service.serving.exchange import Arrays, Request, Response
+from lowerbound.service.serving.exchange import Request, Response
+from lowerbound.service.serving.payload import Arrays
 from lowerbound.service.serving.problems import RefusedError
 
 POISON = 13.0

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from lowerbound.service.serving.exchange import Array
+from lowerbound.service.serving.payload import Array
 from lowerbound.service.serving.problems import RefusedError
 
 MAGIC = b"\x93NUMPY"

@@ -17,7 +17,8 @@ from queue import Empty, SimpleQueue
 
 import numpy as np
 
-from lowerbound.service.serving.exchange import Arrays, Request, Response, finite
+from lowerbound.service.serving.exchange import Request, Response
+from lowerbound.service.serving.payload import Arrays, finite
 from lowerbound.service.serving.problems import RefusedError, busy
 
 Run = Callable[[Request, Arrays], Arrays]  # computes rows of requests like this one; called in the engine's thread

@@ -10,7 +10,7 @@ import torch
 
 from lowerbound.errors import UsageError
 from lowerbound.model.families.family import Family
-from lowerbound.service.serving.exchange import Array
+from lowerbound.service.serving.payload import Array
 from lowerbound.service.serving.problems import RefusedError
 from lowerbound.service.serving.settings import MOST_ROWS
 

@@ -17,9 +17,9 @@ from lowerbound.lab.run import load
 from lowerbound.service.registry.version import Version
 from lowerbound.service.serving.contract import Contract
 from lowerbound.service.serving.engine import Engine, OnnxEngine, TorchEngine
-from lowerbound.service.serving.exchange import Arrays, Request
 from lowerbound.service.serving.judge import Judge
-from lowerbound.service.serving.settings import NONE, VERBS
+from lowerbound.service.serving.payload import Arrays
+from lowerbound.service.serving.settings import NONE, VERBS, Settings
 
 Choice = Literal["auto", "onnx", "torch"]
 
@@ -47,10 +47,10 @@ class Deployment:
         """The version for headers and facts: its number and the beginning of its hash."""
         return f"{self.version.number}-{self.version.hash[:12]}"
 
-    def compute(self, request: Request, arrays: Arrays) -> Arrays:
+    def compute(self, operation: str, arrays: Arrays, settings: Settings) -> Arrays:
         """The outputs of an operation, with what the reference says of them; called in the engine's thread."""
-        outputs = self.engine.run(request.operation, arrays, request.settings)
-        if request.operation in ("encode", "facts"):
+        outputs = self.engine.run(operation, arrays, settings)
+        if operation in ("encode", "facts"):
             self.judge.observe(outputs)
         return outputs
 

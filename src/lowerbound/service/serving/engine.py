@@ -30,9 +30,8 @@ from lowerbound.model.distributions import tree
 from lowerbound.model.families.family import Family, Latents
 from lowerbound.model.spec import Context
 from lowerbound.noise import RowNoise
-from lowerbound.service.serving.exchange import Arrays
+from lowerbound.service.serving.payload import DIRECTION, Arrays
 from lowerbound.service.serving.problems import RefusedError
-from lowerbound.service.serving.reading import DIRECTION
 from lowerbound.service.serving.settings import MOST_ROWS, Settings
 
 Tensors = dict[str, Tensor]

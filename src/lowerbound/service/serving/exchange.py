@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from lowerbound.service.serving.deployment import Deployment
+from lowerbound.service.serving.payload import Arrays
 from lowerbound.service.serving.settings import Settings
-
-if TYPE_CHECKING:
-    from lowerbound.service.serving.deployment import Deployment
-
-Array = NDArray[Any]
-Arrays = dict[str, Array]
 
 
 def _never() -> bool:
@@ -100,8 +92,3 @@ class Response:
 
 
 Link = Callable[[Request], Awaitable[Response]]
-
-
-def finite(array: Array) -> bool:
-    """Whether all values are finite numbers."""
-    return array.dtype.kind != "f" or bool(np.isfinite(array).all())

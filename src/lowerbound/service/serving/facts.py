@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lowerbound.errors import UsageError
-from lowerbound.service.serving.exchange import Array, Arrays
+from lowerbound.service.serving.payload import Array, Arrays
 
 EVERY_S = 0.25  # between two visits of the sink
 MOST = 50_000  # requests that wait for it

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from lowerbound.service.serving.deployment import Deployment
-from lowerbound.service.serving.exchange import Array, Arrays, Link, Request, Response
+from lowerbound.service.serving.exchange import Link, Request, Response
+from lowerbound.service.serving.payload import CODE, DIRECTION, Array, Arrays
 from lowerbound.service.serving.problems import RefusedError
-from lowerbound.service.serving.reading import CODE, DIRECTION, check_digest, read_inputs
+from lowerbound.service.serving.reading import check_digest, read_inputs
 from lowerbound.service.serving.settings import VERBS
 from lowerbound.service.serving.writing import chosen
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from lowerbound.errors import DataError, UsageError
 from lowerbound.lab.reference import Limit, Reference, side_of
-from lowerbound.service.serving.exchange import Array, Arrays
+from lowerbound.service.serving.payload import Array, Arrays
 
 SCORES = ("error", "rate", "norm")
 FLAT = 0.01  # variance of the values of a picture on [0, 1], below which it is flat

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps
 
-from lowerbound.service.serving.exchange import Array
+from lowerbound.service.serving.payload import Array
 from lowerbound.service.serving.problems import RefusedError
 
 FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}

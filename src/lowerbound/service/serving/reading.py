@@ -16,7 +16,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from lowerbound.service.serving import pictures
 from lowerbound.service.serving.arrays import read_json, read_npy, to_array
 from lowerbound.service.serving.contract import Contract
-from lowerbound.service.serving.exchange import Array, Arrays, Request
+from lowerbound.service.serving.exchange import Request
+from lowerbound.service.serving.payload import CODE, DIRECTION, Array, Arrays
 from lowerbound.service.serving.problems import RefusedError
 from lowerbound.service.serving.settings import MOST_ROWS, VERBS, read_settings
 
@@ -26,7 +27,6 @@ FORM = "multipart/form-data"
 TYPES = (*pictures.FORMATS, NPY, JSON, FORM)
 MOST_PARTS = MOST_ROWS + 32
 FIELD_BYTES = 4096  # of a part that is a setting
-CODE, DIRECTION = "code:", "direction:"  # before the name of a group, in the names of arrays
 
 
 def check_digest(body: bytes, digest: str) -> None:

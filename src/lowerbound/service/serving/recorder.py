@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lowerbound.service.serving.exchange import Arrays, Link, Request, Response
+from lowerbound.service.serving.exchange import Link, Request, Response
 from lowerbound.service.serving.facts import Fact, Facts
 from lowerbound.service.serving.metrics import Metrics
+from lowerbound.service.serving.payload import Arrays
 from lowerbound.service.serving.problems import RefusedError
 from lowerbound.service.serving.settings import VERBS
 

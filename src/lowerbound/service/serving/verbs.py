@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from lowerbound.noise import derive_seed
-from lowerbound.service.serving.exchange import Arrays, Link, Request, Response
+from lowerbound.service.serving.exchange import Link, Request, Response
+from lowerbound.service.serving.payload import Arrays
 from lowerbound.service.serving.problems import RefusedError
 from lowerbound.service.serving.settings import MOST_ROWS, NONE
 

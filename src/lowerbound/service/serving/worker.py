@@ -19,17 +19,19 @@ from pydantic import TypeAdapter
 
 from lowerbound.errors import LowerboundError
 from lowerbound.service.registry.registry import Registry
+from lowerbound.service.serving.admission import Admission
 from lowerbound.service.serving.batcher import Batcher
 from lowerbound.service.serving.control import application
 from lowerbound.service.serving.deployment import Deployment, deploy
 from lowerbound.service.serving.door import Door, Limits
-from lowerbound.service.serving.exchange import Arrays, Request
+from lowerbound.service.serving.exchange import Request
 from lowerbound.service.serving.facts import Facts, LinesFile, nowhere
 from lowerbound.service.serving.gate import Gate, Incidents
-from lowerbound.service.serving.keys import Admission, Keys
+from lowerbound.service.serving.keys import Keys
 from lowerbound.service.serving.logs import log_lines
 from lowerbound.service.serving.metrics import Metrics, leave, merged
 from lowerbound.service.serving.options import Options, Order, Place
+from lowerbound.service.serving.payload import Arrays
 from lowerbound.service.serving.protocol import Protocol
 from lowerbound.service.serving.recorder import LatencyWatch, Recorder
 from lowerbound.service.serving.router import Router, Watcher, state_of
@@ -43,7 +45,7 @@ logger = logging.getLogger("lowerbound.serving")
 
 def compute(request: Request, arrays: Arrays) -> Arrays:
     """What the batcher runs."""
-    return request.assigned.compute(request, arrays)
+    return request.assigned.compute(request.operation, arrays, request.settings)
 
 
 class Worker:

@@ -14,7 +14,8 @@ import numpy as np
 from lowerbound.service.serving import pictures
 from lowerbound.service.serving.arrays import to_json, write_npy
 from lowerbound.service.serving.contract import Contract
-from lowerbound.service.serving.exchange import Array, Arrays, Request, Response
+from lowerbound.service.serving.exchange import Request, Response
+from lowerbound.service.serving.payload import Array, Arrays
 from lowerbound.service.serving.problems import RefusedError
 from lowerbound.service.serving.settings import VERBS
 
