@@ -1,6 +1,6 @@
 """Our server beside LitServe: the same exported encoder, the same payload, the same 16 clients, in turns.
 
-    python benchmarks/serving/compare.py PYTHON_OF_LITSERVE --out DIR [--seconds 5] [--rounds 3] [--json FILE]
+    python benchmarks/serving/compare.py PYTHON_OF_LITSERVE --out DIR [--seconds 5] [--rounds 3] [--only NAME ...]
 
 Ours is the whole chain: gate, batcher, fact rows into a file. LitServe reads the body, computes and answers; of its
 settings with and without batches, the better one counts. wrk (of Debian) makes the load, of both in turns.
@@ -12,6 +12,7 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,13 @@ def beside_litserve(python: str, out: Path, seconds: int, rounds: int) -> list[d
     registry = register(out, "small")
     file = Registry(registry).resolve("small").path / "export" / "encode.onnx"
     found: dict[tuple[str, str], list[Measured]] = {}
-    options = ("--facts", out / "facts.jsonl")
-    with running(ours(registry, "small", PORT, *options), _ready(PORT), out / "ours.log") as (process, _):
+    one = ours(registry, "small", PORT, "--facts", out / "facts.jsonl")
+    two = ours(registry, "small", PORT + 1, "--facts", out / "facts2.jsonl", "--workers", 2)
+    with (
+        running(one, _ready(PORT), out / "ours.log") as (process, _),
+        running(two, _ready(PORT + 1), out / "ours2.log") as (processes, _),
+    ):
+        servers = {"ours": (PORT, process), "ours, 2 workers": (PORT + 1, processes)}
         for batch, wait_s in SETTINGS:
             size = MODELS["small"][0]
             command = [python, HERE / "peer.py", file, PEER, size, batch, wait_s]
@@ -46,9 +52,11 @@ def beside_litserve(python: str, out: Path, seconds: int, rounds: int) -> list[d
                         url = f"http://127.0.0.1:{PEER}/predict"
                         theirs = wrk(url, body, kind, seconds, peer)
                         found.setdefault((payload, f"LitServe, batches of {batch}"), []).append(theirs)
-                        url = f"http://127.0.0.1:{PORT}/v1/models/small/encode"
-                        found.setdefault((payload, "ours"), []).append(wrk(url, body, kind, seconds, process))
-                        print(payload, batch, theirs, found[payload, "ours"][-1], flush=True)
+                        print(payload, batch, theirs, flush=True)
+                        for server, (port, owner) in servers.items():
+                            url = f"http://127.0.0.1:{port}/v1/models/small/encode"
+                            found.setdefault((payload, server), []).append(wrk(url, body, kind, seconds, owner))
+                            print(payload, server, found[payload, server][-1], flush=True)
     return [_row(payload, server, runs) for (payload, server), runs in found.items()]
 
 
@@ -121,22 +129,26 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", default=["beside", "compute_bound", "half_load", "cold_start"])
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    rows = beside_litserve(given.python, given.out, given.seconds, given.rounds)
-    found = {
-        "beside": rows,
-        "compute_bound": compute_bound(given.out, given.seconds, given.rounds),
-        "half_load": half_load(given.out, given.seconds),
-        "cold_start": cold_start(given.out, given.rounds),
+    every: dict[str, Callable[[], Any]] = {
+        "beside": lambda: beside_litserve(given.python, given.out, given.seconds, given.rounds),
+        "compute_bound": lambda: compute_bound(given.out, given.seconds, given.rounds),
+        "half_load": lambda: half_load(given.out, given.seconds),
+        "cold_start": lambda: cold_start(given.out, given.rounds),
     }
+    found: dict[str, Any] = {}
+    for name in given.only:
+        found[name] = every[name]()
+        print(name, json.dumps(found[name]), flush=True)
+    rows = found.get("beside", [])
     print("| payload | server | requests/s | p99, ms | processor, us/request | failed |\n" + "| --- " * 6 + "|")
     for row in sorted(rows, key=lambda row: (row["payload"], row["server"])):
         print(
             f"| {row['payload']} | {row['server']} | {row['rate']:,.0f} | {row['p99_ms']:.1f} | {row['cpu_us']:.0f} "
             f"| {row['failed']} |"
         )
-    print(json.dumps({name: value for name, value in found.items() if name != "beside"}, indent=2))
     write_json(given.out / "compare.json", found)
 
 
