@@ -86,3 +86,10 @@ def test_rows_reach_the_disk_within_the_window_and_not_only_at_the_end(tmp_path:
     older = max(recorded for when, recorded, _, _ in rows if when < rows[-1][0] - FLUSH_S - SLACK_S)
     assert older > 0
     assert len(History(tmp_path).window()) >= older
+
+
+def test_several_processes_may_make_one_store_at_once(tmp_path: Path) -> None:
+    command = [sys.executable, str(WRITER.with_name("telemetry_openers.py")), str(tmp_path), "10"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr

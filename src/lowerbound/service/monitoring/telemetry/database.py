@@ -72,7 +72,7 @@ def connect(folder: Path) -> sqlite3.Connection:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=PATIENCE_S, isolation_level=None, check_same_thread=False)
-        _make(connection)
+        _make_patiently(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA journal_size_limit = 67108864")
         _check(connection, path)
@@ -102,6 +102,18 @@ def connect_to_read(folder: Path) -> sqlite3.Connection:
     except sqlite3.DatabaseError as error:
         raise _explained(error, path) from None
     return connection
+
+
+def _make_patiently(connection: sqlite3.Connection) -> None:
+    """Make the tables while others try to: SQLite does not wait by itself when the kind of journal is changed."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return _make(connection)
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _make(connection: sqlite3.Connection) -> None:

@@ -1,4 +1,4 @@
-"""Sums over the rows of a minute, and over all rows, added to in the transaction that writes the rows themselves."""
+"""Sums over the rows of a minute and over all rows: added to in the transaction that writes the rows."""
 
 from __future__ import annotations
 

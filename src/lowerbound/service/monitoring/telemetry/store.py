@@ -173,7 +173,7 @@ class Telemetry:
         """A last attempt, when the store is being closed."""
         try:
             bad = self._write(facts)
-        except sqlite3.Error as error:
+        except Exception as error:
             self._roll_back()
             logger.error("telemetry lost %d rows: %s", len(facts), error)
             self._settle(disk=len(facts))

@@ -1,4 +1,4 @@
-"""By how much a candidate's Fréchet distance is larger, at equal N, with an interval for each of many looks."""
+"""By how much a candidate's Fréchet distance is larger: at equal N, with an interval for each look."""
 
 from __future__ import annotations
 

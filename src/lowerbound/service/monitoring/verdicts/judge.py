@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -20,6 +21,14 @@ from lowerbound.service.monitoring.verdicts.verdict import Action, Curve, Findin
 SCHEMA = 1
 METHODS: dict[Method, type[Betting] | type[NormalMixture]] = {"betting": Betting, "mixture": NormalMixture}
 Array = NDArray[Any]
+
+
+# What a metric's mean is, and how it is written.
+WORDS: dict[Metric, tuple[str, Callable[[float], str]]] = {
+    "error": ("the error differs by", lambda value: f"{100 * math.expm1(value):+.1f} %"),
+    "far_worse": ("the surplus of far worse rows is", lambda value: f"{100 * value:+.1f} %"),
+    "frechet": ("the Fréchet distance differs by", lambda value: f"{value:+.2f}"),
+}
 
 
 class Judge:
@@ -184,8 +193,8 @@ class Judge:
         found = self._findings(at)
         worse = [name for name in self.rules.metrics if name in found and found[name].state == "worse"]
         if worse:
-            told = " and ".join(self._told(name, found[name]) for name in worse)
-            return "roll_back", f"The candidate is worse: {told}.", None
+            reasons = " and ".join(told(name, found[name]) for name in worse)
+            return "roll_back", f"The candidate is worse: {reasons}.", None
         n = compared(found)
         if not n and not (self._frechet and self.rules.metrics == ("frechet",)):
             return "hold", "There were no requests to compare.", None
@@ -198,13 +207,8 @@ class Judge:
         left = self.started + self.rules.soak_s - at
         if left > 0:
             return "hold", f"All is well; the candidate soaks for another {left / 3600:.1f} hours.", None
-        return (
-            "promote",
-            "The candidate is within the margins: "
-            + ", ".join(self._told(name, finding) for name, finding in found.items())
-            + ".",
-            None,
-        )
+        reasons = ", ".join(told(name, finding) for name, finding in found.items())
+        return "promote", f"The candidate is within the margins: {reasons}.", None
 
     def _held(self, still: list[Finding], n: int) -> tuple[Action, str, int | None]:
         leaning = [one.needs for one in still if one.needs and one.mean is not None and one.mean > one.margin]
@@ -222,25 +226,19 @@ class Judge:
         ratio, n = self._naive.ratio, self._naive.n
         if math.isnan(ratio):
             return "hold", f"There were no requests to compare ({label}).", None
-        told = f"the mean error is {100 * (ratio - 1):+.1f} % over {n} requests ({label})."
+        seen = f"the mean error is {100 * (ratio - 1):+.1f} % over {n} requests ({label})."
         if ratio > 1 + self.rules.margin:
-            return "roll_back", f"The candidate is worse: {told}", None
+            return "roll_back", f"The candidate is worse: {seen}", None
         if at < self.started + self.rules.soak_s:
-            return "hold", f"The candidate soaks; {told}", None
-        return "promote", f"The candidate is within the margin: {told}", None
+            return "hold", f"The candidate soaks; {seen}", None
+        return "promote", f"The candidate is within the margin: {seen}", None
 
-    def _told(self, name: Metric, finding: Finding) -> str:
-        mean, lower, upper = finding.mean or 0.0, finding.lower, finding.upper
-        if name == "error":
-            told = [f"{100 * math.expm1(value):+.1f} %" for value in (mean, lower, upper)]
-            what = "the error differs by"
-        elif name == "far_worse":
-            told = [f"{100 * value:+.1f} %" for value in (mean, lower, upper)]
-            what = "the surplus of far worse rows is"
-        else:
-            told = [f"{value:+.2f}" for value in (mean, lower, upper)]
-            what = "the Fréchet distance differs by"
-        return f"{what} {told[0]} ({told[1]} to {told[2]}, {finding.n} requests)"
+
+def told(name: Metric, finding: Finding) -> str:
+    """A finding in words."""
+    what, written = WORDS[name]
+    mean, lower, upper = (written(value) for value in (finding.mean or 0.0, finding.lower, finding.upper))
+    return f"{what} {mean} ({lower} to {upper}, {finding.n} requests)"
 
 
 def compared(findings: dict[Metric, Finding]) -> int:
