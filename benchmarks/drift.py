@@ -156,13 +156,14 @@ def false_alarms(pairs: int) -> str:
                 name,
                 f"{case.window:,}",
                 f"{case.reference * case.window:,}",
+                f"{pairs}",
                 f"{every.mean():.2f} ± {every.std(ddof=1) / math.sqrt(pairs):.2f}",
                 f"{every.std(ddof=1):.1f}",
                 ", ".join(f"{mean:.2f}" for mean in found[:, :-1].mean(axis=0)),
             ]
         )
         print(rows[-1], flush=True)
-    return markdown(["stream", "window", "reference", "alarms a month", "deviation", "of each detector"], rows)
+    return markdown(["stream", "window", "reference", "pairs", "alarms a month", "deviation", "of each detector"], rows)
 
 
 # ------------------------------------------------------------------------------- what sees units that move together
