@@ -147,7 +147,7 @@ def test_a_known_group_that_grows_is_called_so() -> None:
 
 
 def test_false_causes_are_rare() -> None:
-    """None in ten ordinary windows; a share must be three standard errors above 0."""
+    """None in ten ordinary windows; a share must be four standard errors above 0."""
     found = 0
     for seed in range(10):
         chance = np.random.default_rng(seed)

@@ -22,7 +22,7 @@ from lowerbound.service.monitoring.drift.window import Array, Window
 
 NORM_SHARE, SHARE = 0.001, 0.01  # of ordinary requests beyond the limit of the norm, and of the others
 LEVEL = 0.001  # of a sign or a cause where there is none
-SURE = 3.0  # standard errors that a share of a cause is above 0
+SURE = 4.0  # standard errors that a share is above 0: the largest of many limits is taken, so 3 was too few (4 of 120)
 NEIGHBOURS = 20
 WIDEST = 32  # of the code, for the classifier; of wider ones as many principal components
 FOLDS, TIMES = 5, 3
