@@ -185,7 +185,9 @@ class DiffusersVQ(Foreign):
 
 
 class OnnxPair(Foreign):
-    """An encoder and a decoder in ONNX; each output of the first is an input of the second, in order.
+    """An encoder and a decoder in ONNX.
+
+    The codes are those outputs of the first that the second names as its inputs, or else all outputs in order.
 
     Args:
         data: facts about the data.
@@ -199,7 +201,9 @@ class OnnxPair(Foreign):
         self.latents = self._shapes()
 
     def posteriors(self, x: Tensor) -> dict[str, Distribution]:
-        return {name: Delta(codes, codes.ndim - 1) for name, codes in self._encode(x).items()}
+        found, named = self._encode(x), self._decode.inputs
+        codes = {name: found[name] for name in named} if set(named) <= set(found) else found
+        return {name: Delta(each, each.ndim - 1) for name, each in codes.items()}
 
     def restored(self, latents: Latents) -> Tensor:
         return self._decode(*latents.values())[self._decode.outputs[0]]

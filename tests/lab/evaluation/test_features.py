@@ -14,7 +14,7 @@ import lowerbound
 from lowerbound.errors import DataError, NotSupportedError, UsageError
 from lowerbound.files import sha256
 from lowerbound.lab.evaluation.features import make_extractor
-from lowerbound.lab.export import export_onnx
+from lowerbound.lab.export import parts_of, write_part
 from lowerbound.lab.generation import use
 from lowerbound.model.build import build_model
 from lowerbound.model.families.family import Family
@@ -59,7 +59,7 @@ def test_codes_of_another_run(model: Family, rows: Tensor, tmp_path: Path) -> No
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch's exporter uses parts of PyTorch that are deprecated
 def test_a_network_in_onnx_sees_values_from_0_to_1(model: Family, rows: Tensor, tmp_path: Path) -> None:
-    encode, _ = export_onnx(build_model(TABLE, DataSpec((1, 8, 8)), 0).eval(), tmp_path)
+    encode = write_part(parts_of(build_model(TABLE, DataSpec((1, 8, 8)), 0))[0], tmp_path, "onnx")
     extractor = make_extractor(str(encode), model.data)
     assert (extractor.name, extractor.hash) == ("encode", sha256(encode))
     assert torch.allclose(extractor(rows), use.encode(model, rows)["z"], atol=1e-5)
