@@ -11,11 +11,12 @@ import lowerbound
 from lowerbound.files import write_json
 from lowerbound.service.registry.registry import Registry
 
-# Size of the pictures, units of the code, widths of the encoder (the decoder has them the other way round), steps.
+# Size of the pictures, units of the code, widths of the encoder (the decoder has them the other way round), steps, and
+# validation rows: the small one has enough of them for all checks of the gate.
 MODELS = {
-    "small": (28, 64, [16, 32], 20),
-    "heavy": (64, 64, [64, 128, 256], 2),
-    "vae64": (64, 64, [32, 64, 128], 5),
+    "small": (28, 64, [16, 32], 20, 2500),
+    "heavy": (64, 64, [64, 128, 256], 2, 100),
+    "vae64": (64, 64, [32, 64, 128], 5, 100),
 }
 UNJUDGED = {"protocol": {"examples": 0, "split": "test", "samples": 0}, "results": {}}  # nothing here needs figures
 RECIPE = """base = "digits-convolutional"
@@ -50,12 +51,12 @@ def pictures(count: int, size: int) -> np.ndarray:
     return np.rint(255 * total / total.max(axis=(1, 2), keepdims=True)).astype(np.uint8)[:, None]
 
 
-def make(folder: Path, name: str, validation: int = 2500) -> Path:
+def make(folder: Path, name: str) -> Path:
     """The run of a model, made once."""
     run = folder / "runs" / name
     if (run / "run.json").exists():
         return run
-    size, latent, widths, steps = MODELS[name]
+    size, latent, widths, steps, validation = MODELS[name]
     data, recipe = folder / f"{name}.npy", folder / f"{name}.toml"
     folder.mkdir(parents=True, exist_ok=True)
     np.save(data, pictures(validation * 5 // 4 + 1, size))
