@@ -10,8 +10,10 @@ import pytest
 from harness import Cli
 
 import lowerbound
+from lowerbound.errors import DataError
 from lowerbound.lab import checkpoint
 from lowerbound.lab.papers import PaperFigure
+from lowerbound.lab.sweep import Trial
 
 HEAD = 'title = "On three points"\ncitation = "Nobody 2020"\ndiffers = "In all."\n'
 SETTINGS = [
@@ -110,6 +112,24 @@ def test_kept_weights_can_be_judged_again(reproduced: Path) -> None:
     again = lowerbound.evaluate(folder, lowerbound.read_recipe("gmm2d").evaluation, write=False)
     assert abs(float(again.results["nll_nats"].value) - recorded["value"]) < 5 * recorded["stderr"]  # type: ignore[arg-type]
     assert not (folder.parent / "points-heavy-0").exists()
+
+
+def test_large_weights_are_rounded_and_larger_ones_refused(tmp_path: Path) -> None:
+    def made(width: int) -> Trial:
+        widths = [f"model.{part}.widths=[{width},{width}]" for part in ("encoder", "decoder")]
+        recipe = lowerbound.read_recipe("gmm2d", [*SETTINGS, *widths, "training.steps=1"])
+        trial = Trial("wide", recipe, tmp_path / f"{width}")
+        lowerbound.train(recipe, trial.path)
+        return trial
+
+    wide, copy = made(850), tmp_path / "copy"
+    lowerbound.keep_weights(wide, copy)
+    exact, kept = (checkpoint.read_tensors(place / "weights.safetensors") for place in (wide.path, copy))
+    assert (copy / "weights.safetensors").stat().st_size < 4_000_000
+    assert kept["encoder.layers.0.weight"].equal(exact["encoder.layers.0.weight"].half())
+    assert json.loads((copy / "evaluation.json").read_text())["results"]["nll_nats"]["n"] == 200
+    with pytest.raises(DataError, match="4 MB"):
+        lowerbound.keep_weights(made(1500), tmp_path / "other")
 
 
 def test_a_stopped_run_is_told_and_gone_on_with(cli: Cli, reproduced: Path, tmp_path: Path) -> None:

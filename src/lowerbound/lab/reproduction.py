@@ -38,7 +38,7 @@ class Made:
         state: "finished and judged", "finished", "stopped" or "absent".
         steps: taken; of a stopped run those of its newest checkpoint.
         planned: steps in all, where they are known.
-        results: value, stderr and n by number; lists are left out.
+        results: those that a figure of the paper is about.
         seconds, processor_seconds: that training took; None where its journal does not say.
         samples: K of its importance bound.
         torch: version.
@@ -156,11 +156,8 @@ def look_at_trial(paper: Paper, trial: Trial) -> Made:
     judged = judged_as(run, recipe.evaluation)
     if judged is None:
         return Made(**{**asdict(begun), **times, **facts, "state": "finished"})
-    results = {
-        number: {key: result[key] for key in ("value", "stderr", "n", "kind")}
-        for number, result in judged["results"].items()
-        if isinstance(result["value"], int | float)
-    }
+    wanted = {figure.number for figure in paper.figures} & judged["results"].keys()
+    results = {number: judged["results"][number] for number in sorted(wanted)}
     facts |= {"state": "finished and judged", "results": results, "samples": judged["protocol"]["samples"]}
     return Made(**{**asdict(begun), **times, **facts})
 
