@@ -82,7 +82,7 @@ def _run(run: Record) -> tuple[str, ...]:
     wall, work = run["seconds"], run["processor_seconds"]
     took = [_minutes(wall, "by the clock")] if wall is not None else []
     took += [_minutes(work, "of processors")] if work is not None else []
-    on = f"torch {run['torch']}, {run['machine']}, {run['threads']} threads" if run["torch"] else ""
+    on = f"torch {run['torch']}, {run['machine']}, threads: {run['threads']}" if run["torch"] else ""
     samples = f"{run['samples']:,}" if run["samples"] else ""
     return f"{run['run']}, seed {run['seed']}", run["state"], f"{run['steps']:,}{planned}", samples, ", ".join(took), on
 
