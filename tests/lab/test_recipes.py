@@ -14,7 +14,7 @@ from films import film
 from PIL import Image
 
 import lowerbound
-from lowerbound.lab.data.labelled import labelled_images
+from lowerbound.lab.data.labelled import labelled_rows
 from lowerbound.lab.data.rows import Dataset, InMemory
 from lowerbound.lab.training.journal import read_journal
 from lowerbound.model.spec import DataSpec
@@ -108,4 +108,4 @@ def pictures(table: Mapping[str, Any]) -> Dataset | None:
     if context == "none":
         rows = InMemory(noise)
         return Dataset(table["kind"], DataSpec(shape, 256, examples=24), rows, rows, rows)
-    return labelled_images(table["kind"], dict.fromkeys(SPLITS, (noise, labels)), 256, 10, context, None)
+    return labelled_rows(table["kind"], dict.fromkeys(SPLITS, (noise, labels)), 256, 10, context, None)
