@@ -51,7 +51,7 @@ def paper_page(record: Record) -> str:
         (
             figure["what"],
             f"`{figure['number']}` of {_named(figure)}",
-            f"{_published(figure)}{' (' + figure['where'] + ')' if figure['where'] else ''}",
+            f"{_published(figure)} ({figure['where']})".strip(),
             _aim(figure),
             _ours(figure),
             "" if figure["spread"] is None else f"{figure['spread']:.2g}",
