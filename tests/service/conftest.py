@@ -64,8 +64,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     binaries, folder = homes[-1].parent, tmp_path_factory.mktemp("postgres")
     user = "postgres" if os.geteuid() == 0 else None  # the server refuses to be root
     if user is not None:
-        for path in (folder, *folder.parents[:2]):
-            path.chmod(0o755)
+        for path in (folder, *folder.parents):
+            if path.name.startswith(("postgres", "popen-", "pytest-")):  # pytest's own, which nobody else may enter
+                path.chmod(0o755)
         shutil.chown(folder, user)
     data = folder / "data"
     settings = ("-D", str(data), "-U", "lowerbound", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C")
