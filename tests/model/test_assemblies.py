@@ -43,6 +43,7 @@ SETTINGS: dict[str, Table] = {
     "capacity": {"capacity": 5.0, "weight": 1.0},
     "balanced": {"beta": 1.0},
     "importance": {"samples": 4},
+    "growing-importance": {"samples": 4, "start": 5, "steps": 10},
     "doubly-reparameterised": {"samples": 4},
     "combination-importance": {"samples": 4},
     "multiple-importance": {"samples": 2, "repeats": 2},
@@ -51,6 +52,7 @@ SETTINGS: dict[str, Table] = {
     "factor-vae": {"critic": CRITIC},
     "vae-gan": {"critic": CRITIC},
 }
+OF_OTHERS = {"adversarial-labels"}  # it trains models with a class among their latents
 # Their loss moves with what they hold, so only the distortion must fall.
 MOVING = {"geco", "target-rate", "adversarial-prior", "factor-vae", "vae-gan"}
 
@@ -84,7 +86,7 @@ def assemblies() -> list[tuple[Table, Table, bool]]:
             kinds(Prior, {name: table for name, (table, _) in PRIORS.items()}),
             kinds(Likelihood, {name: table for name, (table, _) in LIKELIHOODS.items()}),
             list(NETWORKS.values()),
-            [{"kind": kind, **SETTINGS.get(kind, {})} for kind in OBJECTIVES],
+            [{"kind": kind, **SETTINGS.get(kind, {})} for kind in OBJECTIVES if kind not in OF_OTHERS],
             [4, 6, [2, 2, 2], 1],
         )
     )
@@ -143,11 +145,11 @@ def test_an_assembly_trains_or_is_refused_when_it_is_built(number: int) -> None:
     assert last < first
 
 
-def test_a_third_of_the_assemblies_can_be_built() -> None:
+def test_half_of_the_assemblies_can_be_built() -> None:
     refused = []
     for number in range(DRAWS):
         try:
             build(number)
         except LowerboundError as error:
             refused.append(str(error))
-    assert len(refused) <= 2 * DRAWS // 3, refused
+    assert len(refused) <= DRAWS // 2, refused
