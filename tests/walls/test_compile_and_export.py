@@ -22,7 +22,7 @@ from lowerbound.lab.reference import Reference
 from lowerbound.model.families.family import Family
 
 NAMES = ["vae", "vae-convolutional", "top-down", "top-down-grid", *(f"vq-vae-{name}" for name in QUANTIZERS)]
-EXPORTED = ["vae-convolutional", "top-down", "vq-vae-residual"]
+EXPORTED = ["vae-convolutional", "top-down", "top-down-grid", "vq-vae-residual"]
 
 
 def known(name: str, rows: int = 250) -> tuple[Family, Reference]:
