@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,7 +14,8 @@ from lowerbound.extras import need
 def serve(
     names: Annotated[list[str], typer.Argument(help="What to serve: NAME (stable), NAME:3, NAME@canary.")],
     registry: Annotated[
-        str | None, typer.Option(help="Folder or URL of the registry; default: LOWERBOUND_REGISTRY, or registry.")
+        str | None,
+        typer.Option(help="Folder or address of the registry (default: $LOWERBOUND_REGISTRY, else registry)."),
     ] = None,
     host: Annotated[str, typer.Option(help="Address; any but this machine's needs --keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
@@ -43,7 +43,7 @@ def serve(
 
     options = Options(
         names=tuple(names),
-        registry=registry or os.environ.get("LOWERBOUND_REGISTRY", "registry"),
+        registry=registry or "",
         host=host,
         port=port,
         workers=workers,

@@ -13,7 +13,7 @@ class Options:
 
     Attributes:
         names: references that are served: NAME, NAME:3 or NAME@alias.
-        registry: folder or URL of the registry.
+        registry: folder or address of the registry; "" for the usual one.
         host, port: to listen on; port 0 takes a free one.
         workers: processes.
         engine: "auto" takes onnxruntime where a version has proven files.

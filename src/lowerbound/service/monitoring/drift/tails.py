@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from scipy.stats import binom
 
+from lowerbound.lab.evaluation.conformal import conformal_threshold
 from lowerbound.service.monitoring.drift.blocks import of_blocks
 from lowerbound.service.monitoring.drift.measure import Measure, moments
 from lowerbound.service.monitoring.drift.window import Array, Window
@@ -51,11 +53,10 @@ def conformal_limits(values: Array, share: float) -> tuple[float, float]:
 
     Infinite where there are fewer than 1 / share values to say.
     """
-    ordered = np.sort(values)
-    beyond = int(share * (len(values) + 1))
-    if beyond < 1:
+    if len(values) + 1 < 1 / share:
         return -np.inf, np.inf
-    return float(ordered[beyond - 1]), float(ordered[len(values) - beyond])
+    known = torch.from_numpy(values)
+    return -conformal_threshold(-known, share), conformal_threshold(known, share)
 
 
 def binomial_limit(size: int, share: float, level: float) -> int:
