@@ -36,8 +36,8 @@ def beside_litserve(python: str, out: Path, seconds: int, rounds: int) -> list[d
     registry = register(out, "small")
     file = Registry(registry).resolve("small").path / "export" / "encode.onnx"
     found: dict[tuple[str, str], list[Measured]] = {}
-    one = ours(registry, "small", PORT, "--facts", out / "facts.jsonl")
-    two = ours(registry, "small", PORT + 1, "--facts", out / "facts2.jsonl", "--workers", 2)
+    one = ours(registry, "small", PORT)
+    two = ours(registry, "small", PORT + 1, "--workers", 2)
     with (
         running(one, _ready(PORT), out / "ours.log") as (process, _),
         running(two, _ready(PORT + 1), out / "ours2.log") as (processes, _),

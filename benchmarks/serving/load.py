@@ -67,7 +67,8 @@ def _answers(url: str) -> bool:
 
 
 def ours(registry: Path, name: str, port: int, *options: object) -> list[object]:
-    """The command of our server."""
+    """The command of our server, with telemetry beside the registry."""
+    options = ("--telemetry", registry.parent / f"telemetry-{port}", *options)
     command = [sys.executable, "-m", "lowerbound", "serve", name, "--registry", registry, "--port", port]
     return [*command, "--threads", 1, *options]
 

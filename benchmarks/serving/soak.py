@@ -41,7 +41,7 @@ def main() -> None:
                 except lowerbound.ServerError:
                     count[0] += 6
 
-    command = ours(registry, "small", PORT, "--facts", given.out / "soak.jsonl")
+    command = ours(registry, "small", PORT)
     with running(command, f"http://127.0.0.1:{PORT}/readyz", given.out / "soak.log") as (process, _):
         workers = process.children()
         threads = [threading.Thread(target=ask) for _ in range(4)]

@@ -65,8 +65,8 @@ def digits() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def server(registry: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of all models, with facts in the file `facts.jsonl` beside its registry."""
-    facts = registry.parent / "facts.jsonl"
-    options = ("--gate-level", LEVEL, "--facts", facts, "--body-timeout", 1, "--engine", "auto")
+    """A server of all models, which keeps the inputs of all requests."""
+    kept = ("--privacy", "sample", "--sample-share", 1)
+    options = ("--gate-level", LEVEL, *kept, "--body-timeout", 1, "--engine", "auto")
     with serving(registry, "digits", "digits:2", "labelled", "broken", *options) as found:
         yield found

@@ -57,9 +57,10 @@ class Server:
 
 @contextmanager
 def serving(registry: Path, *arguments: object) -> Iterator[Server]:
-    """`lowerbound serve ARGUMENTS` on a free port, until the end."""
+    """`lowerbound serve ARGUMENTS` on a free port, until the end, with telemetry beside the registry."""
     command = [sys.executable, "-m", "lowerbound", "serve", *map(str, arguments), "--registry", str(registry)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    telemetry = str(registry.parent / "telemetry")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "LOWERBOUND_TELEMETRY": telemetry}
     process = subprocess.Popen(
         [*command, "--port", "0"],
         stdout=subprocess.PIPE,

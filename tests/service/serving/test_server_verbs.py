@@ -19,7 +19,9 @@ import lowerbound
 from conftest import LEVEL
 from lowerbound.lab.facts import Facts, facts_of
 from lowerbound.service.client import ServerError
+from lowerbound.service.monitoring.telemetry.history import Choice, History
 from lowerbound.service.registry.registry import Registry
+from lowerbound.service.serving.arrays import write_npy
 
 
 def picture(row: np.ndarray, format: str = "PNG", **options: object) -> bytes:
@@ -275,25 +277,47 @@ def test_pages_and_state(server: Server) -> None:
 
 
 def test_every_request_has_its_facts(server: Server, registry: Path, digits) -> None:
-    client = server.client()
-    client.score("digits", digits[:3])
+    client, known = server.client(), Registry(registry).resolve("digits:1")
+    head = {"content_type": "application/x-npy", "x_request_id": "three-rows"}
+    raw(server, post("/v1/models/digits/score", write_npy(digits[:3]), **head))
     raw(server, post(ENCODE, _flat(0), **PNG, x_request_id="black-one"))
+    raw(server, post("/v1/models/digits/encode", write_npy(digits[:2, :, :4]), **{**head, "x_request_id": "narrow"}))
+    raw(server, post("/v1/models/digits:2/encode", write_npy(digits[:1]), **{**head, "x_request_id": "by-number"}))
+    raw(server, post("/v1/models/nobody/encode", b"", x_request_id="nobody"))
+    history = History(registry.parent / "telemetry")
 
-    def facts() -> list[dict]:
-        return [json.loads(line) for line in (registry.parent / "facts.jsonl").read_text().splitlines()]
+    def rows(request: str) -> np.ndarray:
+        return np.flatnonzero(history.window().request == request)
 
-    assert until(lambda: any(fact.get("request") == "black-one" for fact in facts()), 10)
-    found = facts()
-    black = next(fact for fact in found if fact.get("request") == "black-one")
-    assert (black["status"], black["reason"], black["verb"], black["error"]) == (422, "black", "encode", None)
-    scored = [fact for fact in found if fact.get("verb") == "score" and fact["status"] == 200]
-    last = scored[-1]
-    assert last["version"].startswith("1-")
-    code = np.frombuffer(base64.b64decode(last["code"]["z"]), "<f2")
-    np.testing.assert_allclose(code, client.encode("digits", digits[2:3])[0], atol=0.01)
-    assert last["error"] > 0
-    assert 0 < last["p_value"] <= 1
-    assert last["compute_s"] > 0
+    assert until(lambda: all(len(rows(name)) for name in ("three-rows", "black-one", "by-number", "nobody")), 10)
+    found = history.window()
+    own = rows("three-rows")
+    assert found.row[own].tolist() == [0, 1, 2]
+    labels = [set(getattr(found, name)[own].tolist()) for name in ("model", "version", "alias", "verb", "gate")]
+    assert labels == [{"digits"}, {known.hash}, {"stable"}, {"score"}, {"passed"}]
+    np.testing.assert_allclose(found.code[own], client.encode("digits", digits[:3]), atol=0.01)
+    scores = client.score("digits", digits[:3])
+    for name in ("error", "rate", "norm", "p_value"):
+        np.testing.assert_allclose(getattr(found, name)[own], scores[name], rtol=1e-4)
+    assert np.isfinite(found.rates[own]).all()
+    statistics = np.stack([digits[:3].mean(axis=(1, 2, 3)) / 16, digits[:3].var(axis=(1, 2, 3)) / 256], axis=1)
+    np.testing.assert_allclose(found.pixels[own], statistics, atol=1e-3)
+    assert (found.total_s[own] >= found.compute_s[own]).all()
+    ids, inputs = history.inputs(Choice(model="digits", verb="score"))
+    kept = dict(zip(ids.tolist(), inputs, strict=True))
+    for place, row in zip(own, digits[:3], strict=True):
+        np.testing.assert_array_equal(kept[int(found.id[place])], row)
+    black = int(rows("black-one")[0])
+    refusal = [getattr(found, name)[black] for name in ("status", "reason", "gate", "verb", "row")]
+    assert refusal == [422, "black", "black", "encode", 0]
+    assert np.isnan(found.error[black])
+    assert found.pixels[black].tolist() == [0, 0]
+    narrow = int(rows("narrow")[0])
+    assert (found.reason[narrow], found.gate[narrow]) == ("wrong-shape", "wrong-shape")
+    by_number = int(rows("by-number")[0])
+    assert (found.model[by_number], found.alias[by_number]) == ("digits", "")
+    nobody = int(rows("nobody")[0])
+    assert (found.model[nobody], found.status[nobody], found.gate[nobody]) == ("", 404, "")
 
 
 def test_client_says_what_is_wrong(server: Server) -> None:

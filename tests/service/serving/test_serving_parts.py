@@ -1,4 +1,4 @@
-"""Parts of the server by themselves: pictures, keys, facts, metrics, incidents, settings, latencies."""
+"""Parts of the server by themselves: pictures, keys, metrics, incidents, settings, latencies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import json
 import logging
 import stat
 import struct
-import threading
 import time
 import zlib
 from pathlib import Path
@@ -21,7 +20,6 @@ from PIL import Image
 
 from lowerbound.errors import UsageError
 from lowerbound.service.serving.arrays import read_npy, to_json, write_npy
-from lowerbound.service.serving.facts import Fact, Facts, LinesFile
 from lowerbound.service.serving.gate import Incidents
 from lowerbound.service.serving.keys import Keys, make_key
 from lowerbound.service.serving.metrics import Metrics, leave, merged
@@ -214,36 +212,6 @@ def test_without_keys_only_the_loopback_is_listened_on() -> None:
         Supervisor(Options(("x",), "registry", host="0.0.0.0"), lambda _: None)
 
 
-def fact(**changes: object) -> Fact:
-    outputs = {"error": np.array([1.0, 2.0]), "z": np.ones((2, 3), np.float32), "rates": np.zeros((2, 3), np.float32)}
-    given = {
-        **{"time": 0.0, "request": "r", "model": "m", "version": "1", "verb": "score", "status": 200, "reason": None},
-        **{"queue_s": 0.1, "decode_s": 0.0, "compute_s": 0.2, "total_s": 0.4, "outputs": outputs, "groups": ("z",)},
-    }
-    return Fact(**{**given, **changes})  # type: ignore[arg-type]
-
-
-def test_facts_reach_their_file_or_are_counted(tmp_path: Path) -> None:
-    path = tmp_path / "facts.jsonl"
-    facts = Facts(LinesFile(path))
-    for index in range(100):
-        facts.put(fact(request=str(index)))
-    facts.put({"incident": "flat-inputs"})
-    facts.close()
-    found = [json.loads(line) for line in path.read_text().splitlines()]
-    assert len(found) == 201
-    assert [record["request"] for record in found[:4]] == ["0", "0", "1", "1"]
-    assert [record["error"] for record in found[:2]] == [1.0, 2.0]
-    assert found[0]["norm"] is None
-    gate = threading.Event()
-    stuck = Facts(lambda entries: gate.wait(20) and None, most=10)
-    for _ in range(50):
-        stuck.put(fact())
-    assert stuck.dropped >= 30
-    gate.set()
-    stuck.close()
-
-
 def test_metrics_of_several_processes_are_added(tmp_path: Path) -> None:
     one, other = Metrics(), Metrics()
     for metrics, times in ((one, 3), (other, 4)):
@@ -262,7 +230,7 @@ def test_metrics_of_several_processes_are_added(tmp_path: Path) -> None:
 
 def test_many_flat_pictures_are_an_incident_and_few_are_none() -> None:
     told: list[dict] = []
-    incidents = Incidents(told.append)
+    incidents = Incidents(lambda incident: told.append(incident.describe()))
     for index in range(3000):
         incidents.note("m", index % 100 == 0)
     assert told == [], "1 % is allowed"

@@ -25,7 +25,19 @@ def serve(
     ] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="Of one computation; 0 shares the cores among workers.")] = 0,
     keys: Annotated[Path | None, typer.Option(help="File of keys, made by serve-key.")] = None,
-    facts: Annotated[Path | None, typer.Option(help="Append one JSON line for each row of each request.")] = None,
+    telemetry: Annotated[
+        Path | None, typer.Option(help="Folder for facts of requests (default: $LOWERBOUND_TELEMETRY, else telemetry).")
+    ] = None,
+    no_telemetry: Annotated[
+        bool, typer.Option("--no-telemetry", help="Keep no facts; no candidate is judged.")
+    ] = False,
+    privacy: Annotated[
+        Literal["none", "hash", "code", "sample"],
+        typer.Option(help="Kept of inputs: nothing, digests, also codes, also some inputs themselves."),
+    ] = "code",
+    sample_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Of requests whose inputs are kept with --privacy sample.")
+    ] = 0.01,
     gate_level: Annotated[
         float, typer.Option(min=1e-6, max=0.5, help="Share of ordinary rows that each check may refuse.")
     ] = 0.001,
@@ -37,6 +49,7 @@ def serve(
 ) -> None:
     """Serve registered versions over HTTP until SIGTERM, which finishes what was begun."""
     need("uvicorn", "serve", "The server")
+    from lowerbound.service.monitoring.telemetry.database import place_of
     from lowerbound.service.serving.logs import log_lines
     from lowerbound.service.serving.options import Options
     from lowerbound.service.serving.supervisor import Supervisor
@@ -50,7 +63,9 @@ def serve(
         engine=engine,
         threads=threads,
         keys="" if keys is None else str(keys),
-        facts="" if facts is None else str(facts),
+        telemetry="" if no_telemetry else str(place_of(telemetry)),
+        privacy=privacy,
+        sample_share=sample_share,
         gate_level=gate_level,
         batch_rows=batch_rows,
         waiting_rows=waiting_rows,

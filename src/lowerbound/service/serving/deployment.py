@@ -31,12 +31,14 @@ class Deployment:
     Attributes:
         name: that requests give.
         version: of the registry.
+        alias: that it is reached by; empty where a number was given.
         contract, engine, judge: what it takes, what computes, what it is compared with.
         since: when it was loaded, seconds since 1970.
     """
 
     name: str
     version: Version
+    alias: str
     contract: Contract
     engine: Engine
     judge: Judge
@@ -85,12 +87,13 @@ class Deployment:
             self.engine.run("decode", codes if label is None else {**codes, "label": arrays["label"]}, NONE)
 
 
-def deploy(name: str, version: Version, engine: Choice, level: float, threads: int) -> Deployment:
+def deploy(name: str, version: Version, alias: str, engine: Choice, level: float, threads: int) -> Deployment:
     """Load a version, verify its files, and warm it.
 
     Args:
         name: that requests give.
         version: to load.
+        alias: that it is reached by; empty where a number was given.
         engine: "auto" takes onnxruntime where the version has exported files that were proven.
         level: share of ordinary rows that each check of the gate may refuse.
         threads: of one computation.
@@ -105,7 +108,7 @@ def deploy(name: str, version: Version, engine: Choice, level: float, threads: i
     reference = TorchEngine(model)
     contract = Contract.of(model, Facts(model).groups)
     judge = Judge(version.calibration(), level, contract.pictures)
-    made = Deployment(name, version, contract, _engine(version, reference, engine, threads), judge, time.time())
+    made = Deployment(name, version, alias, contract, _engine(version, reference, engine, threads), judge, time.time())
     made.warm((1, 8))
     return made
 

@@ -38,6 +38,10 @@ class Request:
         settings: of the verb.
         deployment: that the router assigned.
         operation: that the engine is to do.
+        gate: what the gate said: empty before it was asked, "passed", or the code of its refusal.
+        pixels: means and variances of the channels of each row, where rows are pictures.
+        blamed: whether it was refused because of one row; then it has that row only, which was its number `row`,
+            and `found` holds what the engine said of it.
         queue_s, decode_s, compute_s: where the time went.
         batch: the number of the batch that it was computed in.
     """
@@ -59,6 +63,11 @@ class Request:
     settings: Settings = field(default_factory=Settings)
     deployment: Deployment | None = None
     operation: str = ""
+    gate: str = ""
+    pixels: list[list[float]] = field(default_factory=list)
+    blamed: bool = False
+    row: int = 0
+    found: Arrays = field(default_factory=dict)
     queue_s: float = 0.0
     decode_s: float = 0.0
     compute_s: float = 0.0

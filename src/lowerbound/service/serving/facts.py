@@ -1,165 +1,85 @@
-"""One fact row for each row of each request: what is known of it, kept in a bounded buffer until a sink takes it."""
+"""From requests and their outputs to facts: one for each row."""
 
 from __future__ import annotations
 
-import base64
-import json
-import logging
-import os
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from lowerbound.errors import UsageError
+from lowerbound.service.monitoring.telemetry.fact import Fact
+from lowerbound.service.serving.contract import Contract
+from lowerbound.service.serving.exchange import Request
 from lowerbound.service.serving.payload import Array, Arrays
+from lowerbound.service.serving.settings import VERBS
 
-EVERY_S = 0.25  # between two visits of the sink
-MOST = 50_000  # requests that wait for it
-logger = logging.getLogger("lowerbound.serving")
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """What is known of one request; arrays have a row for each of its rows.
-
-    Attributes:
-        time: of its end, seconds since 1970.
-        request, model, version, verb: of it; the version is "" where none was assigned.
-        status, reason: of its answer; the reason is None where it was answered.
-        queue_s, decode_s, compute_s, total_s: where the time went.
-        outputs: of the engine; what a verb did not compute is absent.
-        groups: names of the codes among them.
-    """
-
-    time: float
-    request: str
-    model: str
-    version: str
-    verb: str
-    status: int
-    reason: str | None
-    queue_s: float
-    decode_s: float
-    compute_s: float
-    total_s: float
-    outputs: Arrays
-    groups: tuple[str, ...]
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """One record for each row; null where a verb did not compute a thing. Codes and rates are float16 in base64."""
-        shared = {
-            "time": round(self.time, 6),
-            "request": self.request,
-            "model": self.model,
-            "version": self.version,
-            "verb": self.verb,
-            "status": self.status,
-            "reason": self.reason,
-            "queue_s": round(self.queue_s, 6),
-            "compute_s": round(self.compute_s, 6),
-            "total_s": round(self.total_s, 6),
-        }
-        outputs = self.outputs
-        scores = [name for name in ("error", "rate", "norm", "p_value") if name in outputs]
-        count = len(next(iter(outputs.values()))) if outputs else 1
-        for row in range(count):
-            found: dict[str, Any] = {"error": None, "rate": None, "norm": None, "p_value": None}
-            found.update((name, float(outputs[name][row])) for name in scores)
-            codes = {name: packed(outputs[name][row]) for name in self.groups if name in outputs}
-            rates = packed(outputs["rates"][row]) if "rates" in outputs else None
-            yield {**shared, "row": row, **found, "rates": rates, "code": codes or None}
+Keep = Callable[[Fact], object]  # takes a fact; it neither waits nor raises
+NUMBERS = ("error", "rate", "norm", "p_value")
+VECTORS = ("rates", "variances")
 
 
-def packed(values: Array) -> str:
-    """Numbers as little-endian float16 (whole numbers as int32) in base64."""
-    kind = "<f2" if values.dtype.kind == "f" else "<i4"
-    with np.errstate(over="ignore"):
-        return base64.b64encode(values.astype(kind).tobytes()).decode("ascii")
-
-
-Entry = Fact | dict[str, Any]
-Sink = Callable[[Sequence[Entry]], None]
-
-
-class Facts:
-    """A bounded buffer, and a thread that brings what is in it to a sink.
+def facts_of(
+    request: Request, outputs: Arrays, status: int, reason: str, total_s: float, *, inputs: bool
+) -> list[Fact]:
+    """The facts of a request: one for each row that something is known of, else one.
 
     Args:
-        sink: takes entries, in order.
-        most: entries that may wait; what comes then is dropped, and counted.
-
-    Attributes:
-        dropped: how many were.
+        request: that was answered or refused; one that the gate refused has only the row that it was refused for.
+        outputs: of the engine, a row for each of the request's.
+        status: of the answer.
+        reason: stable code of what was wrong; empty if nothing was.
+        total_s: from the request's head to its answer.
+        inputs: whether the rows themselves are wanted.
     """
-
-    def __init__(self, sink: Sink, most: int = MOST) -> None:
-        self._sink, self._most = sink, most
-        self._waiting: deque[Entry] = deque()
-        self.dropped = 0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="facts", daemon=True)
-        self._thread.start()
-
-    def put(self, entry: Entry) -> None:
-        """Keep an entry, or count it as dropped."""
-        if len(self._waiting) >= self._most:
-            self.dropped += 1
-        else:
-            self._waiting.append(entry)
-
-    def close(self) -> None:
-        """Bring what waits to the sink, and end."""
-        self._ended.set()
-        self._thread.join(timeout=10)
-
-    def _work(self) -> None:
-        while not self._ended.wait(EVERY_S):
-            self._empty()
-        self._empty()
-
-    def _empty(self) -> None:
-        batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        if not batch:
-            return
-        try:
-            self._sink(batch)
-        except Exception as error:  # serving goes on without its record, and says so
-            if not self.dropped:
-                logger.error("facts cannot be written, and are dropped: %s", error)
-            self.dropped += len(batch)
+    deployment, now = request.deployment, time.time()
+    contract = None if deployment is None else deployment.contract
+    known = {} if contract is None else known_of(outputs, contract)
+    if contract is not None and (known or request.blamed):
+        if request.pixels:
+            known["pixels"] = np.array(request.pixels, np.float32)
+        if inputs:
+            known["input"] = _as_stored(request.arrays["rows"], contract)
+    version = None if deployment is None else deployment.version
+    return [
+        Fact(
+            now,
+            request.id,
+            "" if version is None else version.name,
+            "" if version is None else version.hash,
+            "" if deployment is None else deployment.alias,
+            request.verb if request.verb in VERBS else "",
+            status,
+            reason,
+            request.gate,
+            request.row + index,
+            queue_s=request.queue_s,
+            compute_s=request.compute_s,
+            total_s=total_s,
+            **{name: values[index] for name, values in known.items()},
+        )
+        for index in range(len(next(iter(known.values()))) if known else 1)
+    ]
 
 
-class LinesFile:
-    """A sink that appends JSON lines to a file, which several processes may share.
-
-    Args:
-        path: of the file.
-
-    Raises:
-        UsageError: it cannot be written.
-    """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
-        except OSError as error:
-            raise UsageError(f"--facts {path} cannot be written ({error.strerror}); choose another place.") from None
-
-    def __call__(self, entries: Sequence[Entry]) -> None:
-        lines: list[str] = []
-        for entry in entries:
-            records = entry.rows() if isinstance(entry, Fact) else (entry,)
-            lines.extend(json.dumps(record, allow_nan=False) for record in records)
-        content = ("\n".join(lines) + "\n").encode()
-        while content:  # one call for whole lines where the system takes them; a disk may take less
-            content = content[os.write(self._file, content) :]
+def known_of(outputs: Arrays, contract: Contract) -> dict[str, Any]:
+    """What facts keep of the engine's outputs, by their names for it, a row for each."""
+    found: dict[str, Any] = {name: outputs[name].tolist() for name in NUMBERS if name in outputs}
+    found |= {name: outputs[name] for name in VECTORS if name in outputs}
+    code = _code(outputs, contract)
+    return found if code is None else {**found, "code": code}
 
 
-def nowhere(entries: Sequence[Entry]) -> None:
-    """A sink for those who keep no facts."""
+def _code(outputs: Arrays, contract: Contract) -> Array | None:
+    """The code of each row, (B, D): points of all continuous groups side by side, or indices where there are none."""
+    there = [name for name in contract.latents if name in outputs]
+    groups = [name for name in there if name not in contract.values] or there
+    codes = [outputs[name].reshape(len(outputs[name]), -1) for name in groups]
+    if not codes:
+        return None
+    return codes[0] if len(codes) == 1 else np.concatenate(codes, axis=1)
+
+
+def _as_stored(rows: Array, contract: Contract) -> Array:
+    """Rows as data hold them: bytes where values have so few levels."""
+    return rows.astype(np.uint8) if contract.levels is not None and contract.levels <= 256 else rows

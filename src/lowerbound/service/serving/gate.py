@@ -49,6 +49,14 @@ class Incident:
         }
 
 
+def log(incident: Incident) -> None:
+    """Say in the log that an incident opened or closed."""
+    if incident.closed is None:
+        logger.warning("incident: %d flat pictures among the last %d of %s", incident.flat, WINDOW, incident.model)
+    else:
+        logger.info("incident of %s closed: few of its last %d pictures are flat", incident.model, WINDOW)
+
+
 class Incidents:
     """Watches the share of flat pictures among the last 1,000 of each model.
 
@@ -56,7 +64,7 @@ class Incidents:
         tell: is given each incident when it opens and when it closes.
     """
 
-    def __init__(self, tell: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, tell: Callable[[Incident], None]) -> None:
         self._tell = tell
         self._windows: dict[str, tuple[deque[bool], list[int]]] = {}
         self.open: dict[str, Incident] = {}
@@ -73,13 +81,12 @@ class Incidents:
         if count[0] > SHARE * WINDOW:
             if found is None:
                 self.open[model] = found = Incident(model, time.time(), count[0])
-                logger.warning("incident: %d flat pictures among the last %d of %s", count[0], len(window), model)
-                self._tell(found.describe())
+                self._tell(found)
             found.flat = max(found.flat, count[0])
         elif found is not None:
             found.closed = time.time()
             self.past.append(self.open.pop(model))
-            self._tell(found.describe())
+            self._tell(found)
 
 
 class Gate:
@@ -113,10 +120,14 @@ class Gate:
         else:
             self._read(request, body)
         request.decode_s = time.perf_counter() - start
+        request.gate = "passed"
         response = await self._rest(request)
         limit, norms = deployment.judge.norm_limit, response.outputs.get("norm")
         if limit is not None and norms is not None and request.verb != "score" and norms.max() > limit:
             row = int(norms.argmax())
+            _blame(request, request.arrays["rows"], row)
+            request.found = {name: values[row : row + 1] for name, values in response.outputs.items()}
+            request.gate = "latent-norm"
             raise RefusedError(
                 "latent-norm",
                 f"The code of row {row} has the norm {norms[row]:.3g}; those of ordinary rows stay within {limit:.3g}.",
@@ -125,6 +136,13 @@ class Gate:
 
     def _read(self, request: Request, body: bytes) -> None:
         """Fill in the inputs of a request and check them."""
+        try:
+            self._check(request, body)
+        except RefusedError as refused:
+            request.gate = refused.code
+            raise
+
+    def _check(self, request: Request, body: bytes) -> None:
         if request.digest:
             check_digest(body, request.digest)
         deployment = request.assigned
@@ -139,7 +157,7 @@ class Gate:
                 arrays[name] = step[0] if len(step) == 1 else step
             else:
                 arrays[name] = rows = contract.rows(array, name)
-                self._look(deployment, rows)
+                self._look(request, rows, main=name == "rows")
         _complete(request, arrays, contract.latents)
         count = len(next(iter(arrays.values()))) if arrays else request.settings.count
         label = contract.label(request.settings.label, count)
@@ -147,24 +165,37 @@ class Gate:
             arrays["label"] = label
         request.arrays = arrays
 
-    def _look(self, deployment: Deployment, rows: Array) -> None:
+    def _look(self, request: Request, rows: Array, main: bool) -> None:
         """Refuse pictures that show nothing, or colours that the model does not know."""
-        judge = deployment.judge
+        judge = request.assigned.judge
         if judge.flat < 0:
             return
         for index, row in enumerate(rows):
             means, variances = judge.statistics(row)
+            if main:
+                request.pixels.append([*means, *variances])
             flat = max(variances) < judge.flat
-            self._incidents.note(deployment.name, flat)
+            self._incidents.note(request.assigned.name, flat)
             if flat:
                 black = not any(means)
+                if main:
+                    _blame(request, rows, index)
                 raise RefusedError(
                     "black" if black else "flat",
                     f"Row {index} is {'black' if black else 'flat'}: the variance of its values is "
                     f"{max(variances):.2g}, and at least {judge.flat:g} is needed.",
                 )
             if (found := judge.unlike(means, variances)) is not None:
+                if main:
+                    _blame(request, rows, index)
                 raise RefusedError("colour", f"Row {index} is unlike the reference: its {found} is beyond the limit.")
+
+
+def _blame(request: Request, rows: Array, row: int) -> None:
+    """Leave in a request the row that it is refused for, and nothing of the others."""
+    request.blamed, request.row = True, row
+    request.arrays = {"rows": rows[row : row + 1]}
+    request.pixels = request.pixels[row : row + 1]
 
 
 def _complete(request: Request, arrays: Arrays, groups: dict[str, tuple[int, ...]]) -> None:

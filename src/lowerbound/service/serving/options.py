@@ -19,7 +19,8 @@ class Options:
         engine: "auto" takes onnxruntime where a version has proven files.
         threads: of one computation; 0 shares the cores among the workers.
         keys: file of keys; "" for none.
-        facts: file for facts; "" for none.
+        telemetry: folder for facts; "" for none.
+        privacy, sample_share: what is kept of inputs, and of how many, as in `Privacy`.
         gate_level: share of ordinary rows that each check of the gate may refuse.
         batch_rows, waiting_rows: of one batch; that may wait.
         deadline_s, body_s: for an answer, for a body.
@@ -36,7 +37,9 @@ class Options:
     engine: Literal["auto", "onnx", "torch"] = "auto"
     threads: int = 0
     keys: str = ""
-    facts: str = ""
+    telemetry: str = ""
+    privacy: Literal["none", "hash", "code", "sample"] = "code"
+    sample_share: float = 0.01
     gate_level: float = 0.001
     batch_rows: int = 64
     waiting_rows: int = 2048

@@ -1,4 +1,4 @@
-"""The recorder: one fact for each request, whatever becomes of it, and the numbers and alerts made of facts."""
+"""The recorder: facts of each request, whatever becomes of it, and the numbers and alerts made of them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from lowerbound.service.serving.exchange import Link, Request, Response
-from lowerbound.service.serving.facts import Fact, Facts
+from lowerbound.service.serving.facts import Keep, facts_of
 from lowerbound.service.serving.metrics import Metrics
 from lowerbound.service.serving.payload import Arrays
 from lowerbound.service.serving.problems import RefusedError
 from lowerbound.service.serving.settings import VERBS
 
 logger = logging.getLogger("lowerbound.serving")
-KEPT = ("error", "rate", "rates", "norm", "p_value")
 
 
 class Recorder:
@@ -25,13 +24,14 @@ class Recorder:
 
     Args:
         rest: the links behind it.
-        facts: where facts go.
+        keep: takes facts; None where none are wanted.
+        inputs: whether facts hold the rows themselves.
         metrics: where they are counted.
         watch: looks at latencies.
     """
 
-    def __init__(self, rest: Link, facts: Facts, metrics: Metrics, watch: LatencyWatch) -> None:
-        self._rest, self._facts, self._metrics, self._watch = rest, facts, metrics, watch
+    def __init__(self, rest: Link, keep: Keep | None, inputs: bool, metrics: Metrics, watch: LatencyWatch) -> None:
+        self._rest, self._keep, self._inputs, self._metrics, self._watch = rest, keep, inputs, metrics, watch
 
     async def __call__(self, request: Request) -> Response:
         """The answer of the rest.
@@ -43,7 +43,7 @@ class Recorder:
         try:
             response = await self._rest(request)
         except RefusedError as refused:
-            self._note(request, start, refused, {})
+            self._note(request, start, refused, request.found)
             raise
         except Exception as error:
             logger.exception("request %s failed in a way that was not foreseen", request.id)
@@ -71,31 +71,15 @@ class Recorder:
 
     def _note(self, request: Request, start: float, refused: RefusedError | None, outputs: Arrays) -> None:
         total = time.perf_counter() - start
+        status, reason = (200, "") if refused is None else (refused.status, refused.code)
+        if self._keep is not None:
+            for fact in facts_of(request, outputs, status, reason, total, inputs=self._inputs):
+                self._keep(fact)
         deployment = request.deployment
-        groups = () if deployment is None else tuple(deployment.contract.latents)
         model, version = ("", "") if deployment is None else (deployment.name, deployment.label)
         verb = request.verb if request.verb in VERBS else ""
-        status, reason = (200, None) if refused is None else (refused.status, refused.code)
-        kept = {name: outputs[name] for name in (*KEPT, *groups) if name in outputs}
-        self._facts.put(
-            Fact(
-                time.time(),
-                request.id,
-                model,
-                version,
-                verb,
-                status,
-                reason,
-                request.queue_s,
-                request.decode_s,
-                request.compute_s,
-                total,
-                kept,
-                groups,
-            )
-        )
         self._metrics.request(
-            (model, version, verb, reason or ""), (total, request.queue_s, request.decode_s, request.compute_s)
+            (model, version, verb, reason), (total, request.queue_s, request.decode_s, request.compute_s)
         )
         if refused is None:
             self._watch.note(total, request.queue_s, request.decode_s, request.compute_s)

@@ -15,7 +15,7 @@ from lowerbound.service.serving.deployment import Deployment
 from lowerbound.service.serving.exchange import Link, Request, Response
 from lowerbound.service.serving.problems import RefusedError
 
-Load = Callable[[str, Version], Deployment]
+Load = Callable[[str, Version, str], Deployment]
 logger = logging.getLogger("lowerbound.serving")
 
 
@@ -94,7 +94,7 @@ class Watcher:
         """
         self._position = self._registry.position()
         for name in self._names:
-            self._router.swap(self._load(name, self._registry.resolve(name)))
+            self._router.swap(self._load(name, self._registry.resolve(name), alias_of(name)))
 
     def start(self) -> None:
         """Begin to follow."""
@@ -121,7 +121,7 @@ class Watcher:
             try:
                 version = self._registry.resolve(name)
                 if version.hash != served[name].version.hash or version.number != served[name].version.number:
-                    deployment = self._load(name, version)
+                    deployment = self._load(name, version, alias_of(name))
                     self._loop.call_soon_threadsafe(self._router.swap, deployment)
                 else:
                     self._router.troubles.pop(name, None)
@@ -129,6 +129,11 @@ class Watcher:
                 if self._router.troubles.get(name) != str(error):
                     logger.error("%s stays with version %s: %s", name, served[name].label, error)
                 self._router.troubles[name] = str(error)
+
+
+def alias_of(reference: str) -> str:
+    """The alias that a reference means: `NAME` is stable, `NAME@canary` a canary; empty for `NAME:3`."""
+    return "" if ":" in reference else reference.partition("@")[2] or "stable"
 
 
 def state_of(router: Router) -> list[dict[str, Any]]:

@@ -18,6 +18,9 @@ import uvicorn
 from pydantic import TypeAdapter
 
 from lowerbound.errors import LowerboundError
+from lowerbound.service.monitoring.telemetry.fact import Privacy
+from lowerbound.service.monitoring.telemetry.housekeeping import keep_house
+from lowerbound.service.monitoring.telemetry.store import Telemetry
 from lowerbound.service.registry.registry import Registry
 from lowerbound.service.serving.admission import Admission
 from lowerbound.service.serving.batcher import Batcher
@@ -25,8 +28,7 @@ from lowerbound.service.serving.control import application
 from lowerbound.service.serving.deployment import Deployment, deploy
 from lowerbound.service.serving.door import Door, Limits
 from lowerbound.service.serving.exchange import Request
-from lowerbound.service.serving.facts import Facts, LinesFile, nowhere
-from lowerbound.service.serving.gate import Gate, Incidents
+from lowerbound.service.serving.gate import Gate, Incidents, log
 from lowerbound.service.serving.keys import Keys
 from lowerbound.service.serving.logs import log_lines
 from lowerbound.service.serving.metrics import Metrics, leave, merged
@@ -60,13 +62,15 @@ class Worker:
         self.options, self.place = options, place
         self.keys = Keys(Path(options.keys) if options.keys else None, share=1 / options.workers)
         self.numbers = Metrics()
-        self.facts = Facts(LinesFile(Path(options.facts)) if options.facts else nowhere)
+        privacy = Privacy(options.privacy, options.sample_share)
+        self.telemetry = Telemetry(options.telemetry, privacy=privacy) if options.telemetry else None
+        self.house = keep_house(options.telemetry) if options.telemetry and place.slot == 0 else None
         self.watch = LatencyWatch(limit_s=options.p99_s)
-        self.incident = Incidents(self.facts.put)
+        self.incident = Incidents(log)
         self.batcher = Batcher(compute, options.batch_rows, options.waiting_rows)
         self.router = Router(Verbs(self.batcher))
         gate = Gate(self.router, self.router.assign, self.incident)
-        chain = Recorder(Admission(gate, self.keys), self.facts, self.numbers, self.watch)
+        chain = Recorder(Admission(gate, self.keys), self.telemetry, privacy.digests, self.numbers, self.watch)
         limits = Limits(body_bytes=options.body_bytes, body_s=options.body_s, deadline_s=options.deadline_s)
         self.door = Door(chain, application(self, self.keys), limits)
         threads = options.threads or max(1, (os.cpu_count() or 1) // options.workers)
@@ -110,7 +114,8 @@ class Worker:
         self.numbers.set("waiting_rows", self.batcher.waiting)
         self.numbers.set("engines_alive", self.batcher.alive)
         self.numbers.set("incidents_open", len(self.incident.open))
-        self.numbers.set("facts_dropped", self.facts.dropped)
+        if self.telemetry is not None:
+            self.numbers.set("facts_dropped", sum(self.telemetry.counts.lost.values()))
         self.numbers.set("workers", 1)
         return self.numbers.text()
 
@@ -151,7 +156,10 @@ class Worker:
         self.watcher.stop()
         await server.drain(self.door, self.options.drain_s)
         self.batcher.close()
-        self.facts.close()
+        if self.house is not None:
+            self.house.close()
+        if self.telemetry is not None:
+            self.telemetry.close()
         logger.info("ended")
         return code
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lowerbound.errors import DataError, NotSavedError, UsageError
 
+PLACE = "LOWERBOUND_TELEMETRY"
 FILE = "telemetry.db"
 SCHEMA = 1
 PATIENCE_S = 5.0  # to wait for another process that writes
@@ -56,6 +57,11 @@ CREATE TABLE segments (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE cursors (name TEXT PRIMARY KEY, last INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
+
+
+def place_of(folder: Path | str | None = None) -> Path:
+    """The folder of the store: what is given, else $LOWERBOUND_TELEMETRY, else `telemetry` in the working folder."""
+    return Path(folder or os.environ.get(PLACE) or "telemetry")
 
 
 def connect(folder: Path) -> sqlite3.Connection:
