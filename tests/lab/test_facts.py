@@ -53,6 +53,15 @@ def test_rates_of_one_group_are_those_of_the_evidence(name: str) -> None:
     torch.testing.assert_close(facts_of(Facts(model), raw, context)["rates"], torch.cat(group.rates))
 
 
+@pytest.mark.parametrize("name", ["vae", "conditional"])
+def test_variances_are_those_of_the_posteriors(name: str) -> None:
+    model = FAMILIES[name].make().eval()
+    raw, context = raw_rows(model.data), context_rows(model.data)
+    latents = model.at_point(model.preparation.prepare(raw, None), context)
+    known = torch.cat([latent.q.variance.flatten(1) for latent in latents.values()], dim=1)
+    torch.testing.assert_close(facts_of(Facts(model), raw, context)["variances"], known)
+
+
 def test_the_error_is_the_mean_square_on_the_raw_scale() -> None:
     model = FAMILIES["vae-levels"].make().eval()
     raw = raw_rows(model.data)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Categorical, Independent
+from torch.distributions import Categorical, Independent, Normal
 
 from lowerbound.errors import NotSupportedError
 from lowerbound.lab.generation.use import device_of, fitting_context
@@ -27,6 +27,7 @@ class Facts(nn.Module):
         the code of each group of latents, (B, *latent); integers where it is discrete
         rates           of each unit, all groups side by side, (B, D), nats; absent where units are not independent
         rate            of all units together, (B,), nats
+        variances       of each continuous unit's posterior, all groups side by side, (B, P); of Gaussians only
         reconstruction  on the raw scale, (B, *event)
         error           mean squared error of it, (B,), on the raw scale; of categories and tokens the share that differ
 
@@ -56,8 +57,9 @@ class Facts(nn.Module):
         self.register_buffer("kinds", _categories(model), persistent=False)
         self.rates = _kind_of_rates(model)
         self.groups = tuple(name for name in model.latents if not name.startswith("second_"))
+        self.spread = _continuous_gaussians(model)
         given = {"units": ("rates", "rate"), "total": ("rate",), "": ()}[self.rates]
-        self.encoded = (*self.groups, *given)
+        self.encoded = (*self.groups, *given, *(("variances",) if self.spread else ()))
         self.names = (*self.encoded, "reconstruction", "error")
 
     def forward(self, raw: Tensor, context: Context | None = None) -> dict[str, Tensor]:
@@ -78,8 +80,12 @@ class Facts(nn.Module):
         if self.rates == "units":
             units = evidence.rates_per_unit()
             found["rates"] = torch.cat([units[name][0].flatten(1) for name in latents], dim=1)
-            return {**found, "rate": found["rates"].sum(dim=1)}
-        return {**found, "rate": evidence.rate()[0]} if self.rates == "total" else found
+            found["rate"] = found["rates"].sum(dim=1)
+        elif self.rates == "total":
+            found["rate"] = evidence.rate()[0]
+        if self.spread:
+            found["variances"] = torch.cat([latents[name].q.variance.flatten(1) for name in self.spread], dim=1)
+        return found
 
     def _error(self, restored: Tensor, raw: Tensor) -> Tensor:
         apart = torch.where(self.kinds, (restored != raw).to(raw.dtype), (restored - raw).square())
@@ -109,10 +115,7 @@ def facts_of(facts: Facts, raw: Tensor, context: Context | None = None) -> dict[
 @torch.no_grad()
 def _kind_of_rates(model: Family) -> str:
     """ "units" where each unit has a rate, "total" where only all together have one, "" where there is none."""
-    data, device = model.data, device_of(model)
-    absent = torch.zeros(1, data.context, device=device)
-    context = Context(absent, absent.new_zeros(1, dtype=torch.bool)) if data.context else None
-    x = model.preparation.prepare(torch.zeros(1, *data.event, device=device), None)
+    x, context = _blank(model)
     latents = model.at_point(x, context)
     if not latents or all(_is_constant(latent) for latent in latents.values()):
         return ""
@@ -126,6 +129,24 @@ def _kind_of_rates(model: Family) -> str:
             continue
         return kind
     return ""
+
+
+@torch.no_grad()
+def _continuous_gaussians(model: Family) -> tuple[str, ...]:
+    """Groups of continuous codes, where the posteriors of all of them are Gaussians with independent units."""
+    latents = model.at_point(*_blank(model)) or {}
+    groups = {name: latent for name, latent in latents.items() if not name.startswith("second_")}
+    continuous = {name: latent.q for name, latent in groups.items() if latent.z.is_floating_point()}
+    known = (isinstance(q, Independent) and isinstance(q.base_dist, Normal) for q in continuous.values())
+    return tuple(continuous) if all(known) else ()
+
+
+def _blank(model: Family) -> tuple[Tensor, Context | None]:
+    """One row of zeros, prepared, with a context that is absent."""
+    data, device = model.data, device_of(model)
+    absent = torch.zeros(1, data.context, device=device)
+    context = Context(absent, absent.new_zeros(1, dtype=torch.bool)) if data.context else None
+    return model.preparation.prepare(torch.zeros(1, *data.event, device=device), None), context
 
 
 def _is_constant(latent: Latent) -> bool:
