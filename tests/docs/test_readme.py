@@ -1,40 +1,33 @@
 """The commands and examples of the README run as printed."""
 
+from __future__ import annotations
+
 import json
-import os
-import re
-import shlex
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
 import pytest
+from pages import Reader, blocks, commands, page, until
+from PIL import Image
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-NUMBERS = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
-COMMAND = Path(sys.executable).with_name("lowerbound")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+NUMBERS = page("docs/evaluation.md")
+FIRST, SECOND = page("README.md", "On the command line"), page("README.md", "From a run to a server")
+EXAMPLES = blocks(page("README.md", "In Python"), "python")
 
 
-def run(command: list[str], folder: Path) -> None:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
-    assert done.stderr == "", f"{shlex.join(command)} warned: {done.stderr}"
+def test_every_command_of_the_page_is_in_a_section_that_is_run() -> None:
+    assert len(commands(FIRST)) > 5
+    assert len(commands(SECOND)) > 5
+    assert commands(page("README.md")) == commands(FIRST) + commands(SECOND)
+    assert blocks(page("README.md"), "python") == EXAMPLES
 
 
 @pytest.mark.slow
 def test_commands_run_and_their_numbers_are_explained(tmp_path: Path) -> None:
-    lines = [line for block in blocks("bash") for line in block.splitlines()]
-    assert len(lines) > 5
-    for line in lines:
-        program, *arguments = shlex.split(line)
-        assert program == "lowerbound"
-        run([str(COMMAND), *arguments], tmp_path)
+    with Reader(tmp_path) as reader:
+        for line in commands(FIRST):
+            assert line.startswith("lowerbound ")
+            reader.type(line)
     folder = tmp_path / "runs" / "gmm2d"
     results = json.loads((folder / "evaluation.json").read_text())["results"]
     journal = json.loads((folder / "journal.jsonl").read_text().splitlines()[-1])
@@ -46,6 +39,25 @@ def test_commands_run_and_their_numbers_are_explained(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("code", blocks("python"), ids=["library", "loop"])
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_a_run_becomes_a_server_and_its_version_is_changed_under_it(tmp_path: Path) -> None:
+    expected = iter([2, 1])  # promoted, and rolled back
+    with Reader(tmp_path) as reader:
+        for line in commands(SECOND):
+            if line.endswith("/v1/models"):
+                version = next(expected)
+                assert until(lambda: json.loads(reader.type(line))["models"][0]["version"] == version), line  # noqa: B023
+            else:
+                reader.type(line)
+    assert next(expected, None) is None
+    for name in ("digit.png", "reconstruction.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert (picture.format, picture.size, picture.mode) == ("PNG", (8, 8), "L")
+    assert (tmp_path / "digit.png").read_bytes() != (tmp_path / "reconstruction.png").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", EXAMPLES, ids=["library", "loop"])
 def test_examples_run(code: str, tmp_path: Path) -> None:
-    run([sys.executable, "-W", "error", "-c", code], tmp_path)
+    with Reader(tmp_path) as reader:
+        reader.python(code)
