@@ -176,6 +176,8 @@ class Recipe(_Record):
         name: of the recipe.
         description: one sentence.
         seed: of initial weights, batches and noise.
+        start: folder of a finished run of the same model, from whose weights training begins; what its preparation
+            learned stays as it is. None: from weights that are a function of the seed.
         data, model, objective: `kind` and the settings of that kind.
         training, evaluation: see there.
     """
@@ -183,6 +185,7 @@ class Recipe(_Record):
     name: str
     description: str = ""
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
+    start: str | None = None
     data: Table
     model: Table
     objective: Table = {"kind": "elbo"}

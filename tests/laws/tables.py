@@ -640,4 +640,12 @@ OBJECTIVES: dict[str, ObjectiveRow] = {
         {"kind": "perceptual", "comparison": RANDOM, "objective": {"kind": "vae-gan", "critic": CRITIC}},
         "vae-convolutional",
     ),
+    "focus-decoder": ObjectiveRow({"kind": "focus", "role": "decoder"}, "vae-convolutional"),
+    "focus-decoder-codebook": ObjectiveRow(
+        {"kind": "focus", "role": "decoder", "objective": {"kind": "elbo", "penalties": {"commitment": 0.25}}},
+        "vq-vae-ema",
+    ),
+    "focus-decoder-vae-gan": ObjectiveRow(
+        {"kind": "focus", "role": "decoder", "objective": {"kind": "vae-gan", "critic": CRITIC}}
+    ),
 }

@@ -41,6 +41,7 @@ from lowerbound.model.objectives import (
     controllers,
     divergences,
     elbo,
+    focus,
     importance,
     matching,
     moments,
@@ -85,6 +86,7 @@ OBJECTIVES: Kinds = {
     "capacity": rates.Capacity,
     "balanced": rates.Balanced,
     "perceptual": perceptual.Perceptual,
+    "focus": focus.Focus,
 }
 PARTS: Groups = {
     objective.Objective: OBJECTIVES,
