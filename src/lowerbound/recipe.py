@@ -288,11 +288,20 @@ def read_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     Raises:
         RecipeError: there is no such recipe, or it is wrong.
     """
+    return parse(overridden(_load(str(source)), overrides), f"recipe {source}")
+
+
+def overridden(table: Table, overrides: Iterable[str]) -> Table:
+    """A table with settings `a.b=c` over it, c a TOML literal; a bare word is taken as a string.
+
+    Raises:
+        RecipeError: a setting of another form.
+    """
     changes: Table = {}
     for text in overrides:
         key, value = _override(text)
         changes = _overlay(changes, _nest(key.split("."), value))
-    return parse(_merge(_load(str(source)), changes), f"recipe {source}")
+    return _merge(table, changes)
 
 
 def _load(source: str, above: tuple[Path, ...] = ()) -> Table:

@@ -11,6 +11,7 @@ from lowerbound.errors import DataError
 from lowerbound.kinds import Groups, Kinds, resolve
 from lowerbound.lab.data.arrays import arrays, idx
 from lowerbound.lab.data.cifar10 import cifar10
+from lowerbound.lab.data.collected import collected
 from lowerbound.lab.data.digits import digits
 from lowerbound.lab.data.dsprites import dsprites
 from lowerbound.lab.data.frey import frey_faces
@@ -66,6 +67,7 @@ DATA: Kinds = {
     "video": video,
     "shards": shards,
     "latents": latents,
+    "collected": collected,
 }
 DATA_PARTS: Groups = {Split: SPLITS}
 

@@ -43,9 +43,11 @@ class Rows(ABC):
 
     Attributes:
         labels: (N,) or (N, K), for evaluation, where there are any; not seen by a model unless they are its context.
+        weights: (N,), how often each row is drawn in training, in proportion; None: each once in an epoch.
     """
 
     labels: Tensor | None = None
+    weights: Tensor | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -60,6 +62,8 @@ class Rows(ABC):
 
     def order(self, seed: int, batch_size: int) -> Order:
         """Which rows each batch of training has."""
+        if self.weights is not None:
+            return WeightedOrder(seed, self.weights, batch_size)
         return Order(seed, len(self), batch_size)
 
 
@@ -71,6 +75,7 @@ class InMemory(Rows):
         context: of all rows.
         labels: (N,), for evaluation; not seen by a model unless they are its context.
         names: what a person calls a row, from its number.
+        weights: (N,), how often each is drawn in training, in proportion.
     """
 
     def __init__(
@@ -79,8 +84,9 @@ class InMemory(Rows):
         context: Context | None = None,
         labels: Tensor | None = None,
         names: Callable[[int], str] | None = None,
+        weights: Tensor | None = None,
     ) -> None:
-        self.raw, self.context, self.labels, self.names = raw, context, labels, names
+        self.raw, self.context, self.labels, self.names, self.weights = raw, context, labels, names, weights
 
     def __len__(self) -> int:
         return len(self.raw)
@@ -103,6 +109,7 @@ class Subset(Rows):
     def __init__(self, rows: Rows, index: Tensor) -> None:
         self.rows, self.index = rows, index
         self.labels = None if rows.labels is None else rows.labels[index]
+        self.weights = None if rows.weights is None else rows.weights[index]
 
     def __len__(self) -> int:
         return len(self.index)
@@ -219,3 +226,24 @@ class Order:
             source = generator(derive_seed(self.seed, "order", epoch))
             self._epoch, self._permutation = epoch, torch.randperm(self.rows, generator=source)
         return self._permutation[place * self.batch_size : (place + 1) * self.batch_size]
+
+
+class WeightedOrder(Order):
+    """Rows drawn with replacement by their weights: a pure function of (seed, number of the batch).
+
+    An epoch is as long as it would be if each row came once.
+
+    Args:
+        seed: the run's.
+        weights: (N,), at least 0 and not all 0.
+        batch_size: of the batch of all processes; at most N.
+    """
+
+    def __init__(self, seed: int, weights: Tensor, batch_size: int) -> None:
+        super().__init__(seed, len(weights), batch_size)
+        self.ends = weights.double().cumsum(0)
+
+    def batch(self, number: int) -> Tensor:
+        source = generator(derive_seed(self.seed, "weighted order", number))
+        places = torch.rand(self.batch_size, generator=source, dtype=torch.float64) * self.ends[-1]
+        return torch.searchsorted(self.ends, places, right=True).clamp_max(self.rows - 1)
