@@ -1,0 +1,1 @@
+"""Retraining: from telemetry to a candidate that forgot nothing."""
