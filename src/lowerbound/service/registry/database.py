@@ -12,6 +12,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Connection,
+    Double,
     Engine,
     ForeignKeyConstraint,
     Integer,
@@ -81,6 +82,16 @@ history = Table(
     Column("who", Text, nullable=False),
     Column("previous", String(64), nullable=False),
     Column("hash", String(64), nullable=False),
+)
+tasks = Table(
+    "registry_tasks",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("task", String(32), primary_key=True),
+    Column("due", Double, nullable=False),
+    Column("holder", Text),
+    Column("until", Double),
+    Column("last", Double),
 )
 
 

@@ -24,7 +24,8 @@ from lowerbound.service.registry.objects import copy
 from lowerbound.service.registry.version import CARD, COMPATIBILITY, EXPORT, Version, write_manifest
 
 # Files of a run that a version keeps; the journal, checkpoints and pictures stay with the run.
-KEPT = ("recipe.json", "run.json", "weights.safetensors", "evaluation.json", "quarantine.json")
+LINEAGE = "lineage.json"  # what a retraining made it from
+KEPT = ("recipe.json", "run.json", "weights.safetensors", "evaluation.json", "quarantine.json", LINEAGE)
 IDENTITY_ROWS = 1000  # of each part of the data, whose values tell it from others
 SCHEMA = 1
 

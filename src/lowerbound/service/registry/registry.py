@@ -17,6 +17,7 @@ from lowerbound.errors import ConflictError, IncompatibleError, RegistryError, T
 from lowerbound.lab.run import Run
 from lowerbound.service.registry import database, ledger
 from lowerbound.service.registry.database import Database
+from lowerbound.service.registry.leases import Leases
 from lowerbound.service.registry.ledger import Entry
 from lowerbound.service.registry.objects import Objects
 from lowerbound.service.registry.pack import KEPT, pack
@@ -75,6 +76,10 @@ class Registry:
     def place(self) -> str:
         """Where it is, for people."""
         return str(self._database.file.parent) if self._database.file else self._database.shown
+
+    def leases(self) -> Leases:
+        """The tasks that are due in it, and who has them in hand."""
+        return Leases(self._database)
 
     def add(
         self,
