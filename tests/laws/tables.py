@@ -38,7 +38,14 @@ from lowerbound.model.distributions.tree import diagonal_normal, independent
 from lowerbound.model.distributions.von_mises_fisher import SphereUniform, VonMisesFisher
 from lowerbound.model.families.family import Family
 from lowerbound.model.families.stack import Stack
-from lowerbound.model.networks import attention, bijections, convolutional, gated, masking, mlp, residual, sequence
+from lowerbound.model.networks import attention, convolutional, gated, masking, mlp, residual, sequence
+from lowerbound.model.networks.bijections.autoregressive import (
+    InverseAutoregressive,
+    MaskedAutoregressive,
+    MaskedMLP,
+)
+from lowerbound.model.networks.bijections.bijection import Bijection, Chain, Place
+from lowerbound.model.networks.bijections.couplings import AdditiveCoupling, Coupling, SplineCoupling
 from lowerbound.model.networks.network import Network, Ports
 from lowerbound.model.objectives.objective import Objective
 from lowerbound.model.spec import Column, Context, DataSpec
@@ -140,18 +147,18 @@ def _tokens() -> AutoregressiveTokens:
     return AutoregressiveTokens(_normal(4, 2), network, 3)
 
 
-def _flow(*steps: Callable[[], bijections.Bijection]) -> Flow:
-    """A flow over three units with two features of the row."""
+def _flow(bijection: Part[Bijection]) -> Flow:
+    """A flow of two steps over three units with two features of the row."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        chain = bijections.Chain([step() for step in steps]).double()
+        chain = Chain([bijection(Place((3,), 2, step)) for step in range(2)]).double()
     return Flow(diagonal_normal(_normal(4, 3), _normal(4, 3), 1), _normal(4, 2), chain)
 
 
 def _masked() -> AutoregressiveMixture:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return AutoregressiveMixture(_normal(4, 2), bijections.MaskedMLP(3, 6, 2, [8]).double(), torch.Size([3]))
+        return AutoregressiveMixture(_normal(4, 2), MaskedMLP(3, 6, 2, [8]).double(), torch.Size([3]))
 
 
 def _sphere(*shape: int) -> VonMisesFisher:
@@ -232,12 +239,11 @@ DISTRIBUTIONS: dict[str, DistributionRow] = {
     "full-normal-image": DistributionRow(
         lambda: FullNormal(_normal(4, 1, 2, 2), _normal(4, 4, 4).tril(-1) + 0.5 * torch.eye(4).double()), moments=True
     ),
-    "coupling": DistributionRow(
-        lambda: _flow(*(lambda up=up: bijections.Coupling(3, 2, up, Part(mlp.MLP, widths=[8])) for up in (True, False)))
-    ),
-    "inverse-autoregressive": DistributionRow(
-        lambda: _flow(*(lambda last=last: bijections.InverseAutoregressive(3, 2, [8], last) for last in (True, False)))
-    ),
+    "coupling": DistributionRow(lambda: _flow(Part(Coupling, network=Part(mlp.MLP, widths=[8])))),
+    "additive-coupling": DistributionRow(lambda: _flow(Part(AdditiveCoupling, network=Part(mlp.MLP, widths=[8])))),
+    "spline-coupling": DistributionRow(lambda: _flow(Part(SplineCoupling, bins=3, network=Part(mlp.MLP, widths=[8])))),
+    "inverse-autoregressive": DistributionRow(lambda: _flow(Part(InverseAutoregressive, widths=[8]))),
+    "masked-autoregressive": DistributionRow(lambda: _flow(Part(MaskedAutoregressive, widths=[8]))),
     "autoregressive-mixture": DistributionRow(_masked),
     "von-mises-fisher-circle": DistributionRow(lambda: _sphere(4, 2), moments=True),
     "von-mises-fisher": DistributionRow(lambda: _sphere(4, 3), moments=True),
@@ -332,13 +338,23 @@ POSTERIORS: dict[str, Table] = {
     "von-mises-fisher": {"kind": "von-mises-fisher"},
     "deterministic": {"kind": "deterministic"},
 }
+BIJECTIONS: dict[str, Table] = {
+    "coupling": {"kind": "coupling", "network": {"kind": "mlp", "widths": [8]}},
+    "additive": {"kind": "additive", "network": {"kind": "mlp", "widths": [8]}},
+    "spline": {"kind": "spline", "bins": 3, "network": {"kind": "mlp", "widths": [8]}},
+    "masked-autoregressive": {"kind": "masked-autoregressive", "widths": [8]},
+    "inverse-autoregressive": {"kind": "inverse-autoregressive", "widths": [8]},
+    "continuous": {"kind": "continuous", "steps": 4, "network": {"kind": "mlp", "widths": [8], "activation": "tanh"}},
+    "glow": {"kind": "glow", "levels": 2, "depth": 1, "network": {"kind": "gated-grid", "width": 8, "inner": 4}},
+}
 PRIORS: dict[str, tuple[Table, DataSpec]] = {
     "standard": ({"kind": "standard"}, DIGITS),
     "mixture": ({"kind": "mixture", "components": 3}, DIGITS),
     "vamp": ({"kind": "vamp", "components": 3}, DIGITS),
     "context": ({"kind": "context"}, LABELLED),
-    "flow": ({"kind": "flow", "steps": 2, "network": {"kind": "mlp", "widths": [8]}}, DIGITS),
-    "flow-context": ({"kind": "flow", "steps": 2, "network": {"kind": "mlp", "widths": [8]}}, LABELLED),
+    "flow": ({"kind": "flow", "steps": 2, "bijection": BIJECTIONS["coupling"]}, DIGITS),
+    "flow-context": ({"kind": "flow", "steps": 2, "bijection": BIJECTIONS["coupling"]}, LABELLED),
+    "flow-spline": ({"kind": "flow", "steps": 2, "bijection": BIJECTIONS["spline"]}, DIGITS),
     "autoregressive": ({"kind": "autoregressive", "components": 3, "widths": [8]}, DIGITS),
     "autoregressive-context": ({"kind": "autoregressive", "components": 3, "widths": [8]}, LABELLED),
     "uniform-sphere": ({"kind": "uniform-sphere"}, DIGITS),
@@ -403,6 +419,7 @@ class FamilyRow:
         data: what it is a model of.
         bound: whether its evidence has exact densities, so that it has an importance bound.
         codes: whether it can encode and decode.
+        likelihood: whether it has one; one that has none is implicit.
         stacked: the first stage's table, where the model is the second.
     """
 
@@ -410,6 +427,7 @@ class FamilyRow:
     data: DataSpec
     bound: bool = True
     codes: bool = True
+    likelihood: bool = True
     stacked: Table | None = None
 
     def make(self) -> Family:
@@ -546,6 +564,31 @@ FAMILIES: dict[str, FamilyRow] = {
         {"kind": "semi-supervised", "latent": 4, "classifier": {"kind": "mlp", "widths": [8]}, **SMALL}, LABELLED
     ),
     "density-mixture": FamilyRow({"kind": "density", "density": {"kind": "mixture"}}, POINTS, codes=False),
+    **{
+        f"density-{name}": FamilyRow(
+            {"kind": "density", "density": {"kind": "flow", "steps": 2, "bijection": BIJECTIONS[name]}},
+            POINTS,
+            codes=False,
+        )
+        for name in ("additive", "spline", "masked-autoregressive", "continuous")
+    },
+    "density-glow": FamilyRow(
+        {"kind": "density", "density": {"kind": "flow", "steps": 1, "bijection": BIJECTIONS["glow"]}},
+        COLOUR,
+        codes=False,
+    ),
+    "generator": FamilyRow(
+        {"kind": "generator", "latent": 3, "network": {"kind": "mlp", "widths": [8]}},
+        POINTS,
+        codes=False,
+        likelihood=False,
+    ),
+    "generator-labels": FamilyRow(
+        {"kind": "generator", "latent": 3, "network": {"kind": "mlp", "widths": [8]}},
+        LABELLED,
+        codes=False,
+        likelihood=False,
+    ),
     "density-diffusion": FamilyRow(
         {"kind": "density", "density": PRIORS["diffusion"][0]}, POINTS, bound=False, codes=False
     ),
@@ -578,6 +621,7 @@ class ObjectiveRow:
 
 
 CRITIC = {"kind": "mlp", "widths": [8], "activation": "leaky_relu"}
+GAN = {"kind": "adversarial-samples", "critic": CRITIC}
 RANDOM = {"kind": "random-features", "features": 8, "network": {"kind": "convolutional-down", "widths": [4, 8]}}
 
 OBJECTIVES: dict[str, ObjectiveRow] = {
@@ -594,6 +638,19 @@ OBJECTIVES: dict[str, ObjectiveRow] = {
     "elbo-top-down": ObjectiveRow({"kind": "elbo"}, "top-down"),
     "elbo-top-down-grid": ObjectiveRow({"kind": "elbo", "penalties": {"spectral": 0.5}}, "top-down-grid"),
     "elbo-conditional": ObjectiveRow({"kind": "elbo"}, "conditional"),
+    "saturating": ObjectiveRow(GAN | {"game": {"kind": "saturating"}}, "generator"),
+    "non-saturating": ObjectiveRow(GAN, "generator-labels"),
+    "wasserstein": ObjectiveRow(
+        GAN | {"game": {"kind": "wasserstein"}, "weights": {"kind": "clipped", "limit": 0.3}, "turns": 2}, "generator"
+    ),
+    "wasserstein-gradient": ObjectiveRow(
+        GAN | {"game": {"kind": "wasserstein"}, "penalty": {"kind": "gradient"}}, "generator"
+    ),
+    "real-gradient": ObjectiveRow(GAN | {"penalty": {"kind": "real-gradient"}}, "generator-labels"),
+    "spectral": ObjectiveRow(GAN | {"game": {"kind": "hinge"}, "weights": {"kind": "spectral"}}, "generator"),
+    "minibatch": ObjectiveRow(
+        GAN | {"critic": {"kind": "minibatch", "network": CRITIC, "features": 4, "kernels": 3, "width": 2}}, "generator"
+    ),
     "elbo-diffusion": ObjectiveRow({"kind": "elbo"}, "density-diffusion"),
     "elbo-table": ObjectiveRow({"kind": "elbo"}, "vae-table"),
     "elbo-counts": ObjectiveRow({"kind": "elbo"}, "vae-counts"),

@@ -52,7 +52,8 @@ SETTINGS: dict[str, Table] = {
     "factor-vae": {"critic": CRITIC},
     "vae-gan": {"critic": CRITIC},
 }
-OF_OTHERS = {"adversarial-labels"}  # it trains models with a class among their latents
+# They train models with a class among their latents, and models that are drawn from and no more.
+OF_OTHERS = {"adversarial-labels", "adversarial-samples"}
 # Their loss moves with what they hold, so only the distortion must fall.
 MOVING = {"geco", "target-rate", "adversarial-prior", "factor-vae", "vae-gan"}
 

@@ -276,7 +276,10 @@ def _add_labels(judgement: Judgement, case: Case) -> None:
     known, asked = case.labels(KNOWN_ROWS, "train"), case.labels(KNOWN_ROWS)
     if known is None or asked is None:
         return
-    if not case.groups or not all(group.draws.is_floating_point() for group in case.groups.values()):
+    if not case.groups:
+        judgement.refused["linear_probe_accuracy"] = "the model has no codes of rows."
+        return
+    if not all(group.draws.is_floating_point() for group in case.groups.values()):
         judgement.refused["linear_probe_accuracy"] = "the codes are discrete; probes are of real numbers."
         return
     means, seed = points(case.groups)[: len(asked)], case.settings.seed
@@ -311,9 +314,9 @@ def _modes(case: Case, truth: Mixture) -> dict[str, Result]:
     observations: dict[str, use.Observe] = {"generated": "point", "observed": "sample"}
     for prefix, observe in observations.items():
         made = use.sample(case.model, settings.generated, settings.seed, observe=observe).cpu()
-        results |= mode_results(made, truth.centres, prefix)
+        results |= mode_results(made, truth.centres, truth.sigma, prefix)
     real = case.first(case.count).raw
-    results |= mode_results(real, truth.centres, "real")
+    results |= mode_results(real, truth.centres, truth.sigma, "real")
     results["true_nll_nats"] = true_nll(real, truth.centres, truth.sigma)
     return results
 

@@ -28,20 +28,34 @@ from lowerbound.model.conditionals import (
 from lowerbound.model.distributions import tree
 from lowerbound.model.families.density import Density
 from lowerbound.model.families.family import Family
+from lowerbound.model.families.generator import Generator
 from lowerbound.model.families.semi_supervised import SemiSupervised
 from lowerbound.model.families.topdown import TopDown
 from lowerbound.model.families.vae import VAE
 from lowerbound.model.families.vqvae import VQVAE
-from lowerbound.model.networks import attention, convolutional, gated, masking, mlp, network, residual, sequence
+from lowerbound.model.networks import (
+    attention,
+    convolutional,
+    gated,
+    masking,
+    minibatch,
+    mlp,
+    network,
+    residual,
+    sequence,
+)
+from lowerbound.model.networks.bijections import autoregressive, bijection, continuous, couplings, mixing
 from lowerbound.model.networks.quantizers import ema, learned, passing, quantizer, scalars
 from lowerbound.model.networks.quantizers.residual import ResidualQuantizer
 from lowerbound.model.objectives import (
     adversarial,
     adversarial_labels,
+    adversarial_samples,
     controllers,
     divergences,
     elbo,
     focus,
+    games,
     importance,
     matching,
     moments,
@@ -50,6 +64,7 @@ from lowerbound.model.objectives import (
     rates,
     reconstruction,
     schedules,
+    slopes,
 )
 from lowerbound.model.spec import Context, DataSpec, Outside, Settings
 from lowerbound.noise import BatchNoise
@@ -60,6 +75,7 @@ FAMILIES: Kinds = {
     "top-down": TopDown.assemble,
     "semi-supervised": SemiSupervised.assemble,
     "density": Density.assemble,
+    "generator": Generator.assemble,
 }
 OBJECTIVES: Kinds = {
     "elbo": elbo.ELBO,
@@ -80,6 +96,7 @@ OBJECTIVES: Kinds = {
     "adversarial-prior": adversarial.AdversarialPrior,
     "adversarial-labels": adversarial_labels.AdversarialLabels,
     "vae-gan": adversarial.VAEGAN,
+    "adversarial-samples": adversarial_samples.AdversarialSamples,
     "geco": controllers.GECO,
     "target-rate": controllers.TargetRate,
     "free-bits": rates.FreeBits,
@@ -94,6 +111,22 @@ PARTS: Groups = {
         "random-features": perceptual.RandomFeatures,
         "encoder": perceptual.EncoderFeatures,
         "lpips": perceptual.LPIPS,
+    },
+    games.Game: {
+        "saturating": games.Saturating,
+        "non-saturating": games.NonSaturating,
+        "wasserstein": games.Wasserstein,
+        "hinge": games.Hinge,
+    },
+    slopes.Penalty: {
+        "none": slopes.NoPenalty,
+        "gradient": slopes.GradientPenalty,
+        "real-gradient": slopes.RealGradientPenalty,
+    },
+    slopes.Weights: {
+        "free": slopes.FreeWeights,
+        "clipped": slopes.ClippedWeights,
+        "spectral": slopes.SpectralWeights,
     },
     schedules.Schedule: {
         "constant": schedules.constant,
@@ -115,6 +148,16 @@ PARTS: Groups = {
         "attention-down": attention.AttentionDown,
         "attention-up": attention.AttentionUp,
         "masking": masking.Masking,
+        "minibatch": minibatch.Minibatch,
+    },
+    bijection.Bijection: {
+        "coupling": couplings.Coupling,
+        "additive": couplings.AdditiveCoupling,
+        "spline": couplings.SplineCoupling,
+        "masked-autoregressive": autoregressive.MaskedAutoregressive,
+        "inverse-autoregressive": autoregressive.InverseAutoregressive,
+        "glow": mixing.Glow,
+        "continuous": continuous.Continuous,
     },
     quantizer.Quantizer: {
         "ema": ema.EMACodebook,

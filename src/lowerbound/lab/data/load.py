@@ -16,6 +16,7 @@ from lowerbound.lab.data.digits import digits
 from lowerbound.lab.data.dsprites import dsprites
 from lowerbound.lab.data.frey import frey_faces
 from lowerbound.lab.data.gmm2d import gmm2d
+from lowerbound.lab.data.grid2d import grid2d
 from lowerbound.lab.data.images import images
 from lowerbound.lab.data.labelled import ContextKind
 from lowerbound.lab.data.latents import latents_of
@@ -51,6 +52,7 @@ def latents(
 
 DATA: Kinds = {
     "gmm2d": gmm2d,
+    "grid2d": grid2d,
     "digits": digits,
     "mnist": mnist,
     "fashion-mnist": fashion_mnist,

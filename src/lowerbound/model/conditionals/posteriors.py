@@ -15,7 +15,9 @@ from lowerbound.model.distributions.flow import Flow
 from lowerbound.model.distributions.full_normal import FullNormal
 from lowerbound.model.distributions.tree import diagonal_normal
 from lowerbound.model.distributions.von_mises_fisher import VonMisesFisher
-from lowerbound.model.networks.bijections import Bijection, Chain, Coupling, InverseAutoregressive
+from lowerbound.model.networks.bijections.autoregressive import InverseAutoregressive
+from lowerbound.model.networks.bijections.bijection import Bijection, Chain, Place
+from lowerbound.model.networks.bijections.couplings import Coupling
 from lowerbound.model.networks.mlp import MLP
 from lowerbound.model.networks.network import Network
 from lowerbound.model.spec import Context, Count, Shape, Widths
@@ -110,8 +112,7 @@ class AutoregressiveFlow(FlowPosterior):
     """
 
     def __init__(self, slot: Slot, *, steps: Count = 2, widths: Widths = (64, 64), features: Count = 16) -> None:
-        size = math.prod(slot.event)
-        chain = [InverseAutoregressive(size, features, widths, step % 2 == 1) for step in range(steps)]
+        chain = [InverseAutoregressive(Place(slot.event, features, step), widths=widths) for step in range(steps)]
         super().__init__(slot.event, Chain(chain), features)
 
 
@@ -135,8 +136,7 @@ class CouplingFlow(FlowPosterior):
         network: Part[Network] = Part(MLP, widths=[64]),
         features: Count = 16,
     ) -> None:
-        size = math.prod(slot.event)
-        chain = [Coupling(size, features, step % 2 == 1, network) for step in range(steps)]
+        chain = [Coupling(Place(slot.event, features, step), network=network) for step in range(steps)]
         super().__init__(slot.event, Chain(chain), features)
 
 

@@ -18,7 +18,9 @@ from lowerbound.model.distributions.flow import Flow
 from lowerbound.model.distributions.ring import Ring
 from lowerbound.model.distributions.tree import diagonal_normal
 from lowerbound.model.distributions.von_mises_fisher import SphereUniform
-from lowerbound.model.networks.bijections import Chain, Coupling, MaskedMLP
+from lowerbound.model.networks.bijections.autoregressive import MaskedMLP
+from lowerbound.model.networks.bijections.bijection import Bijection, Chain, Place
+from lowerbound.model.networks.bijections.couplings import Coupling
 from lowerbound.model.networks.mlp import MLP
 from lowerbound.model.networks.network import Network, Ports
 from lowerbound.model.spec import Context, Count, Positive, Widths
@@ -85,23 +87,21 @@ class RingPrior(Prior):
 
 
 class FlowPrior(Prior):
-    """A learned diagonal Gaussian pushed through coupling layers (Dinh et al. 2017, eq. 7-8; Chen et al. 2017).
+    """A learned diagonal Gaussian pushed through bijections (Rezende & Mohamed 2015, eq. 5; Chen et al. 2017).
 
     Where the data have a context the flow sees it, so that it is p(z|c).
 
     Args:
-        slot: the place of the variable, of two units at least.
-        steps: coupling layers; the half that moves alternates.
-        network: of each layer.
+        slot: the place of the variable.
+        steps: how many bijections, one after another.
+        bijection: each of them.
     """
 
-    def __init__(self, slot: Slot, *, steps: Count = 8, network: Part[Network] = Part(MLP, widths=[64, 64])) -> None:
+    def __init__(self, slot: Slot, *, steps: Count = 8, bijection: Part[Bijection] = Part(Coupling)) -> None:
         super().__init__()
-        size, self.conditional = math.prod(slot.event), bool(slot.data.context)
+        context, self.conditional = slot.data.context_features, bool(slot.data.context)
         self.mu, self.logvar = nn.Parameter(torch.zeros(slot.event)), nn.Parameter(torch.zeros(slot.event))
-        self.bijection = Chain([
-            Coupling(size, slot.data.context_features, step % 2 == 1, network) for step in range(steps)
-        ])  # fmt: skip
+        self.bijection = Chain([bijection(Place(slot.event, context, step)) for step in range(steps)])
 
     def forward(self, features: Features, context: Context | None) -> Distribution:
         known = _known(context, self.conditional)
