@@ -54,16 +54,26 @@ class Client:
         key: where it needs one.
         timeout_s: for an answer.
         tries: of a request.
+        sticky: keeps one with one version while a canary is tried; by default the key or the address does.
 
     Raises:
         UsageError: the address is none.
     """
 
-    def __init__(self, url: str, key: str | None = None, timeout_s: float = 30.0, tries: int = 4) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        timeout_s: float = 30.0,
+        tries: int = 4,
+        sticky: str | None = None,
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UsageError(f"{url} is no address of a server; write http://HOST:PORT.")
-        self._parts, self._key, self._timeout_s, self._tries = parts, key, timeout_s, tries
+        self._parts, self._timeout_s, self._tries = parts, timeout_s, tries
+        self._shown = {"authorization": f"Bearer {key}"} if key else {}
+        self._shown |= {"x-sticky-key": sticky} if sticky else {}
         self._own = threading.local()
 
     def models(self) -> list[dict[str, Any]]:
@@ -170,11 +180,10 @@ class Client:
 
     def _send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> http.client.HTTPResponse:
         """An answer of status 200 whose body is still to be read."""
-        shown = {"authorization": f"Bearer {self._key}"} if self._key else {}
         for attempt in range(1, self._tries + 1):
             try:
                 connection = self._connection()
-                connection.request(method, self._parts.path.rstrip("/") + path, body or None, {**headers, **shown})
+                connection.request(method, self._parts.path.rstrip("/") + path, body or None, {**headers, **self._shown})
                 response = connection.getresponse()
             except (ConnectionError, http.client.BadStatusLine):
                 self.close()

@@ -11,6 +11,7 @@ import typer
 
 from lowerbound import __version__
 from lowerbound.app.cli import (
+    canary,
     compare,
     data,
     decode,
@@ -53,6 +54,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "sweep": sweep.sweep,
     "data": data.data,
     "evaluate": evaluate.evaluate,
+    "canary": canary.canary,
     "compare": compare.compare,
     "doctor": doctor.doctor,
     "report": report.report,

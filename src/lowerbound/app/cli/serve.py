@@ -38,6 +38,23 @@ def serve(
     sample_share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Of requests whose inputs are kept with --privacy sample.")
     ] = 0.01,
+    canary_share: Annotated[
+        float, typer.Option(min=1e-6, max=1.0, help="Of the clients that a canary answers.")
+    ] = 0.05,
+    canary_hours: Annotated[float, typer.Option(min=0.0, help="Before which no canary is promoted.")] = 24.0,
+    canary_margin: Annotated[
+        float, typer.Option(min=1e-4, max=0.4, help="By which its error may be larger, relative.")
+    ] = 0.02,
+    canary_judgement: Annotated[
+        Literal["anytime-valid", "naive"],
+        typer.Option(help="naive compares means, and promises nothing."),
+    ] = "anytime-valid",
+    shadow_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Of the requests that a shadow scores too, in idle moments.")
+    ] = 1.0,
+    encode_share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Of `encode` that is scored too, in idle moments.")
+    ] = 0.0,
     gate_level: Annotated[
         float, typer.Option(min=1e-6, max=0.5, help="Share of ordinary rows that each check may refuse.")
     ] = 0.001,
@@ -50,6 +67,7 @@ def serve(
     """Serve registered versions over HTTP until SIGTERM, which finishes what was begun."""
     need("uvicorn", "serve", "The server")
     from lowerbound.service.monitoring.telemetry.database import place_of
+    from lowerbound.service.monitoring.verdicts.rules import Rules
     from lowerbound.service.serving.logs import log_lines
     from lowerbound.service.serving.options import Options
     from lowerbound.service.serving.supervisor import Supervisor
@@ -66,6 +84,9 @@ def serve(
         telemetry="" if no_telemetry else str(place_of(telemetry)),
         privacy=privacy,
         sample_share=sample_share,
+        rules=Rules(share=canary_share, soak_s=3600 * canary_hours, margin=canary_margin, judgement=canary_judgement),
+        shadow_share=shadow_share,
+        encode_share=encode_share,
         gate_level=gate_level,
         batch_rows=batch_rows,
         waiting_rows=waiting_rows,

@@ -231,11 +231,18 @@ class Registry:
                     self._point(connection, "withdraw", name, other, None, left, why or "it is stable now")
         return entry
 
-    def rollback(self, name: str, alias: str = "stable", *, why: str = "") -> Entry:
+    def rollback(self, name: str, alias: str = "stable", *, why: str = "", expected: int | None = None) -> Entry:
         """Undo the last promotion: the stable version is the one before it again; a canary or shadow is taken off.
+
+        Args:
+            name: of the model.
+            alias: "stable", "canary" or "shadow".
+            why: for the history.
+            expected: number that the alias is believed to point to; by default what it is now.
 
         Raises:
             RegistryError: the alias points nowhere, or nothing was stable before.
+            ConflictError: the alias is not what was expected, or moved meanwhile.
             TamperedError: a file of the version to go back to is not what was registered.
         """
         _alias(alias)
@@ -243,6 +250,8 @@ class Registry:
             seen = self._pointer(connection, name, alias)
             if seen is None:
                 raise RegistryError(f"{name} has no {alias} version, so there is nothing to roll back.")
+            if expected is not None and expected != seen.number:
+                raise ConflictError(_moved(name, alias, expected, seen))
             way = ledger.way_back(ledger.entries(connection, name), alias)
             if alias == "stable" and len(way) < 2:
                 raise RegistryError(

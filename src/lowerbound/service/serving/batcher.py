@@ -25,6 +25,7 @@ Run = Callable[[Request, Arrays], Arrays]  # computes rows of requests like this
 
 ALONE = frozenset({"interpolate", "traverse", "edit"})  # whose outputs have a row for every frame
 OWN = ALONE | {"sample", "decode"}  # where clients choose the codes
+ASIDE_ROWS = 16  # of a batch that nobody waits for: what comes meanwhile waits for the end of it
 PACE = 0.1  # weight of the newest batch in the mean time per row
 logger = logging.getLogger("lowerbound.serving")
 
@@ -38,6 +39,7 @@ class _Item:
     rows: int
     future: asyncio.Future[Response]
     entered: float
+    aside: bool = False
     answer: Response | RefusedError | None = None
 
 
@@ -49,13 +51,21 @@ class Batcher:
         most_rows: of one batch.
         most_waiting: rows that may wait; more are refused with the time after which to come back.
         stuck_s: after which a computation counts as stuck.
+        most_aside: rows that may wait for an idle moment; more are dropped and counted.
 
     Attributes:
         sizes: rows of the batches since it was last read, for metrics.
+        aside_rows: that wait for an idle moment.
+        aside_dropped: rows that did not get one.
     """
 
-    def __init__(self, run: Run, most_rows: int = 64, most_waiting: int = 2048, stuck_s: float = 60.0) -> None:
+    def __init__(
+        self, run: Run, most_rows: int = 64, most_waiting: int = 2048, stuck_s: float = 60.0, most_aside: int = 512
+    ) -> None:
         self._run, self.most_rows, self.most_waiting, self.stuck_s = run, most_rows, most_waiting, stuck_s
+        self._most_aside = most_aside
+        self.aside_rows = self.aside_dropped = 0
+        self._idle: dict[Hashable, deque[_Item]] = {}
         self._arrivals: SimpleQueue[list[_Item] | None] = SimpleQueue()
         self._fresh: list[_Item] = []
         self._pending: dict[Hashable, deque[_Item]] = {}
@@ -76,12 +86,25 @@ class Batcher:
         """
         rows, now = request.rows, time.monotonic()
         self._admit(request, rows, now)
-        item = _Item(request, _kind(request), rows, self._loop.create_future(), now)
         self.waiting += rows
+        return await self._enter(_Item(request, _kind(request), rows, self._loop.create_future(), now))
+
+    def aside(self, request: Request) -> asyncio.Future[Response] | None:
+        """The outputs of a request that nobody waits for, computed in an idle moment; None if it was dropped."""
+        rows = request.rows
+        if self.aside_rows + rows > self._most_aside:
+            self.aside_dropped += rows
+            return None
+        self.aside_rows += rows
+        return self._enter(
+            _Item(request, _kind(request), rows, self._loop.create_future(), time.monotonic(), aside=True)
+        )
+
+    def _enter(self, item: _Item) -> asyncio.Future[Response]:
         if not self._fresh:
             self._loop.call_soon(self._hand_over)
         self._fresh.append(item)
-        return await item.future
+        return item.future
 
     def _hand_over(self) -> None:
         """Give the engine's thread all that came in this turn of the loop: waking it for each would cost more."""
@@ -119,10 +142,10 @@ class Batcher:
     def _take(self) -> bool:
         """Take in all that has come; wait for something where there is nothing. False at the end."""
         try:
-            items = self._arrivals.get(block=not self._pending)
+            items = self._arrivals.get(block=not (self._pending or self._idle))
             while items is not None:
                 for item in items:
-                    self._pending.setdefault(item.key, deque()).append(item)
+                    (self._idle if item.aside else self._pending).setdefault(item.key, deque()).append(item)
                 items = self._arrivals.get_nowait()
         except Empty:
             return True
@@ -130,14 +153,15 @@ class Batcher:
 
     def _next(self) -> list[_Item]:
         """The items to compute now: those of the kind of the oldest, up to a number of rows."""
-        key = min(self._pending, key=lambda found: self._pending[found][0].entered)
-        waiting, batch, rows = self._pending[key], [self._pending[key].popleft()], 0
+        queues, most = (self._pending, self.most_rows) if self._pending else (self._idle, ASIDE_ROWS)
+        key = min(queues, key=lambda found: queues[found][0].entered)
+        waiting, batch = queues[key], [queues[key].popleft()]
         rows = batch[0].rows
-        while waiting and rows + waiting[0].rows <= self.most_rows:
+        while waiting and rows + waiting[0].rows <= most:
             rows += waiting[0].rows
             batch.append(waiting.popleft())
         if not waiting:
-            del self._pending[key]
+            del queues[key]
         return batch
 
     def _answer(self, batch: list[_Item]) -> None:
@@ -199,7 +223,10 @@ class Batcher:
 
     def _deliver(self, batch: list[_Item]) -> None:
         for item in batch:
-            self.waiting -= item.rows
+            if item.aside:
+                self.aside_rows -= item.rows
+            else:
+                self.waiting -= item.rows
             if item.future.done():
                 continue
             if isinstance(item.answer, RefusedError):

@@ -127,10 +127,14 @@ class Door:
                 request.key = value.decode("latin1").removeprefix("Bearer ")
             elif key == b"x-request-id" and 0 < len(value) <= 64 and SAFE.issuperset(text := value.decode("latin1")):
                 request.id = text
+            elif key == b"x-sticky-key":
+                request.sticky = value.decode("latin1")
             elif key == b"content-digest":
                 request.digest = value.decode("latin1")
         if scope["query_string"]:
             request.query = scope["query_string"].decode("latin1")
+        if not request.sticky:
+            request.sticky = request.key or (scope.get("client") or ("",))[0]
         if not request.id:
             self._number += 1
             request.id = f"{self._prefix}-{self._number:x}"

@@ -32,6 +32,7 @@ class Request:
         content_type: of the body, without parameters, in lower case; `boundary` where it is a form.
         query: of the address, undecoded.
         key: that was shown.
+        sticky: what keeps a client with one version: what it says, else its key, else its address.
         read: the body, read when it is first needed.
         gone: whether the client went away.
         arrays: the inputs by name, one row each.
@@ -57,6 +58,7 @@ class Request:
     digest: str = ""
     query: str = ""
     key: str = ""
+    sticky: str = ""
     read: Callable[[], Awaitable[bytes]] = _empty
     gone: Callable[[], bool] = _never
     arrays: Arrays = field(default_factory=dict)

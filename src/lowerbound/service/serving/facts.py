@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lowerbound.service.monitoring.telemetry.fact import Fact
+from lowerbound.service.monitoring.telemetry.fact import IDLE, Fact
 from lowerbound.service.serving.contract import Contract
 from lowerbound.service.serving.exchange import Request
 from lowerbound.service.serving.payload import Array, Arrays
@@ -17,10 +17,11 @@ from lowerbound.service.serving.settings import VERBS
 Keep = Callable[[Fact], object]  # takes a fact; it neither waits nor raises
 NUMBERS = ("error", "rate", "norm", "p_value")
 VECTORS = ("rates", "variances")
+NAMES = frozenset({*VERBS, IDLE})
 
 
 def facts_of(
-    request: Request, outputs: Arrays, status: int, reason: str, total_s: float, *, inputs: bool
+    request: Request, outputs: Arrays, status: int, reason: str, total_s: float | None, *, inputs: bool
 ) -> list[Fact]:
     """The facts of a request: one for each row that something is known of, else one.
 
@@ -29,7 +30,7 @@ def facts_of(
         outputs: of the engine, a row for each of the request's.
         status: of the answer.
         reason: stable code of what was wrong; empty if nothing was.
-        total_s: from the request's head to its answer.
+        total_s: from the request's head to its answer; None where there was none, and no other times either.
         inputs: whether the rows themselves are wanted.
     """
     deployment, now = request.deployment, time.time()
@@ -48,13 +49,13 @@ def facts_of(
             "" if version is None else version.name,
             "" if version is None else version.hash,
             "" if deployment is None else deployment.alias,
-            request.verb if request.verb in VERBS else "",
+            request.verb if request.verb in NAMES else "",
             status,
             reason,
             request.gate,
             request.row + index,
-            queue_s=request.queue_s,
-            compute_s=request.compute_s,
+            queue_s=None if total_s is None else request.queue_s,
+            compute_s=None if total_s is None else request.compute_s,
             total_s=total_s,
             **{name: values[index] for name, values in known.items()},
         )

@@ -26,6 +26,8 @@ KINDS = {
 }
 GAUGES = {
     "waiting_rows": "Rows that wait for the engine.",
+    "aside_rows": "Rows that wait for an idle moment to be scored by other versions.",
+    "aside_dropped": "Rows that did not get one since the process started.",
     "engines_alive": "Processes whose engine lives.",
     "incidents_open": "Incidents that are open.",
     "facts_dropped": "Facts that were dropped since the process started.",

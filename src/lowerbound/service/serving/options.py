@@ -6,6 +6,8 @@ import ipaddress
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lowerbound.service.monitoring.verdicts.rules import Rules
+
 
 @dataclass(frozen=True)
 class Options:
@@ -21,6 +23,8 @@ class Options:
         keys: file of keys; "" for none.
         telemetry: folder for facts; "" for none.
         privacy, sample_share: what is kept of inputs, and of how many, as in `Privacy`.
+        rules: by which candidates are judged; its share is that of a canary's clients.
+        shadow_share, encode_share: of requests that are scored in idle moments, as in `Shares`.
         gate_level: share of ordinary rows that each check of the gate may refuse.
         batch_rows, waiting_rows: of one batch; that may wait.
         deadline_s, body_s: for an answer, for a body.
@@ -40,6 +44,9 @@ class Options:
     telemetry: str = ""
     privacy: Literal["none", "hash", "code", "sample"] = "code"
     sample_share: float = 0.01
+    rules: Rules = field(default_factory=Rules)
+    shadow_share: float = 1.0
+    encode_share: float = 0.0
     gate_level: float = 0.001
     batch_rows: int = 64
     waiting_rows: int = 2048

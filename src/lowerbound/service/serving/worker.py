@@ -20,9 +20,13 @@ from pydantic import TypeAdapter
 from lowerbound.errors import LowerboundError
 from lowerbound.service.monitoring.telemetry.fact import Privacy
 from lowerbound.service.monitoring.telemetry.housekeeping import keep_house
+from lowerbound.service.monitoring.telemetry.periodic import Periodic
 from lowerbound.service.monitoring.telemetry.store import Telemetry
+from lowerbound.service.monitoring.verdicts.assignment import assigned
+from lowerbound.service.monitoring.verdicts.court import Court
 from lowerbound.service.registry.registry import Registry
 from lowerbound.service.serving.admission import Admission
+from lowerbound.service.serving.asides import Asides, Shares
 from lowerbound.service.serving.batcher import Batcher
 from lowerbound.service.serving.control import application
 from lowerbound.service.serving.deployment import Deployment, deploy
@@ -40,6 +44,7 @@ from lowerbound.service.serving.router import Router, Watcher, state_of
 from lowerbound.service.serving.verbs import Verbs
 
 WRONG_USE, ENGINE_DEAD = 2, 70  # exit codes: do not start me again; do
+SIT_S = 0.1  # between two looks at candidates
 QUIET_S = 0.5  # without a new request, after which a connection may be closed while draining
 SWITCH_S = 0.0005  # between two threads that both want to run: the engine must not wait 5 ms for the loop
 logger = logging.getLogger("lowerbound.serving")
@@ -68,7 +73,9 @@ class Worker:
         self.watch = LatencyWatch(limit_s=options.p99_s)
         self.incident = Incidents(log)
         self.batcher = Batcher(compute, options.batch_rows, options.waiting_rows)
-        self.router = Router(Verbs(self.batcher))
+        shares = Shares(options.shadow_share, options.encode_share)
+        asides = None if self.telemetry is None else Asides(self.batcher.aside, self.telemetry, shares)
+        self.router = Router(Verbs(self.batcher), partial(assigned, share=options.rules.share), asides)
         gate = Gate(self.router, self.router.assign, self.incident)
         chain = Recorder(Admission(gate, self.keys), self.telemetry, privacy.digests, self.numbers, self.watch)
         limits = Limits(body_bytes=options.body_bytes, body_s=options.body_s, deadline_s=options.deadline_s)
@@ -77,7 +84,13 @@ class Worker:
         load: Callable[..., Deployment] = partial(
             deploy, engine=options.engine, level=options.gate_level, threads=threads
         )
-        self.watcher = Watcher(Registry(options.registry), options.names, load, self.router)
+        registry = Registry(options.registry)
+        self.watcher = Watcher(registry, options.names, load, self.router)
+        self.court: Court | None = None
+        if self.telemetry is not None and place.slot == 0:
+            self.court = Court(
+                self.telemetry.folder, registry, self.watcher.candidates, options.rules, self.watcher.nudge
+            )
         self.started = time.time()
 
     # ---------------------------------------------------------------------------------- what the control page shows
@@ -92,7 +105,7 @@ class Worker:
 
     def ready(self) -> dict[str, Any]:
         """Whether requests should come here."""
-        served = set(self.router.deployments) == set(self.options.names)
+        served = set(self.router.served) == set(self.options.names)
         ok = served and self.batcher.alive and not self.door.draining
         return {
             "ok": ok,
@@ -112,6 +125,8 @@ class Worker:
         sizes = self.batcher.sizes
         self.numbers.batches(sizes.popleft() for _ in range(len(sizes)))
         self.numbers.set("waiting_rows", self.batcher.waiting)
+        self.numbers.set("aside_rows", self.batcher.aside_rows)
+        self.numbers.set("aside_dropped", self.batcher.aside_dropped)
         self.numbers.set("engines_alive", self.batcher.alive)
         self.numbers.set("incidents_open", len(self.incident.open))
         if self.telemetry is not None:
@@ -150,10 +165,14 @@ class Worker:
         server = _Server(config)
         await server.open(listener)
         self.watcher.start()
+        sitting = None if self.court is None else Periodic("court", self.court.sit, SIT_S)
         self._beat("ready")
         logger.info("ready after %.2f s", time.time() - self.started)
         code = await self._beats(ended)
         self.watcher.stop()
+        if self.court is not None and sitting is not None:
+            sitting.close()
+            self.court.rise()
         await server.drain(self.door, self.options.drain_s)
         self.batcher.close()
         if self.house is not None:

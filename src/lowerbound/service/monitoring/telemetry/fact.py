@@ -14,6 +14,7 @@ from lowerbound.errors import UsageError
 
 Array = NDArray[Any]
 Mode = Literal["none", "hash", "code", "sample"]
+IDLE = "idle"  # the verb of a row that a version scored in an idle moment, where nobody was answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ class Fact:
     Attributes:
         time: seconds since 1970, by the wall clock.
         request: id of the request, known to the client.
-        model, version, alias, verb: the name, the version's hash, the alias that it was reached by, the verb.
+        model, version, alias, verb: the name, the version's hash, the alias that it was reached by, the verb
+            (or "idle", where a version scored the row for comparison only).
         status: of the answer, as in HTTP.
         reason: stable code of what was wrong; empty if nothing was.
         gate: what the gate said: empty if it was not asked, "passed", or its reason code.

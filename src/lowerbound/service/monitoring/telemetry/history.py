@@ -243,6 +243,12 @@ class History:
                 raise TamperedError(f"{path} is not what was written; restore it from a copy.")
         return len(files)
 
+    def newest(self) -> int:
+        """The id of the newest row; 0 where there was none."""
+        with self._reading() as connection:
+            found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'facts'").fetchone()
+            return 0 if found is None else int(found[0])
+
     def after(self, last: int, most: int) -> list[dict[str, Any]]:
         """The next rows after an id, without vectors, as dictionaries; what was moved to Parquet is left out."""
         names = ("id", "time", "request", "row", *LABELS, *NUMBERS)
