@@ -183,7 +183,9 @@ class Client:
         for attempt in range(1, self._tries + 1):
             try:
                 connection = self._connection()
-                connection.request(method, self._parts.path.rstrip("/") + path, body or None, {**headers, **self._shown})
+                connection.request(
+                    method, self._parts.path.rstrip("/") + path, body or None, {**headers, **self._shown}
+                )
                 response = connection.getresponse()
             except (ConnectionError, http.client.BadStatusLine):
                 self.close()

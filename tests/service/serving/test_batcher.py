@@ -206,3 +206,35 @@ def test_a_stuck_engine_is_noticed() -> None:
         assert batcher.alive
 
     run(play)
+
+
+def test_what_nobody_waits_for_comes_last_in_small_batches_and_is_bounded() -> None:
+    async def play(batcher: Batcher, engine: Engine) -> None:
+        engine.free.clear()
+        first = asyncio.ensure_future(batcher(asked(1.0)))
+        await asyncio.sleep(0.05)
+        aside = [batcher.aside(asked(float(value), rows=8)) for value in range(20, 30)]
+        assert [future is None for future in aside] == [False] * 8 + [True] * 2
+        assert (batcher.aside_rows, batcher.aside_dropped) == (64, 16)
+        asked_for = [asyncio.ensure_future(batcher(asked(float(value), rows=8))) for value in range(40, 48)]
+        await asyncio.sleep(0.05)
+        engine.free.set()
+        await asyncio.gather(first, *asked_for)
+        found = await asyncio.gather(*(future for future in aside if future is not None))
+        assert [float(one.outputs["twice"][0, 0]) for one in found] == [2.0 * value for value in range(20, 28)]
+        assert engine.sizes == [1, 64, 16, 16, 16, 16], "those who wait come first"
+        assert (batcher.waiting, batcher.aside_rows) == (0, 0)
+
+    run(play, most_aside=64)
+
+
+def test_a_failure_of_what_nobody_waits_for_is_its_own() -> None:
+    async def play(batcher: Batcher, engine: Engine) -> None:
+        bad, good = batcher.aside(asked(POISON)), batcher.aside(asked(2.0))
+        assert bad is not None
+        assert good is not None
+        assert (await good).outputs["twice"].tolist() == [[4.0]]
+        with pytest.raises(RefusedError):
+            await bad
+
+    run(play)
