@@ -30,12 +30,14 @@ from lowerbound.app.cli import (
     registry,
     report,
     reproduce,
+    retrain,
     sample,
     score,
     serve,
     sweep,
     train,
     traverse,
+    watch,
 )
 from lowerbound.app.cli.console import fail, show_tracebacks
 from lowerbound.errors import LowerboundError
@@ -74,6 +76,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "serve": serve.serve,
     "serve-key": serve.serve_key,
     "export": export.export,
+    "retrain": retrain.retrain,
+    "watch": watch.watch,
 }
 GROUPS: dict[str, typer.Typer] = {"registry": registry.app}
 for name, command in COMMANDS.items():

@@ -147,7 +147,8 @@ def _own(connection: Connection, lease: Lease) -> None:
     found = _find(connection, lease.name, lease.task)
     if found is None or found.holder != lease.holder or found.due != lease.due:
         raise ConflictError(
-            f"{lease.holder} has {lease.task} of {lease.name} in hand no more: its lease ended, and somebody else took it."
+            f"{lease.holder} has the task {lease.task} of {lease.name} in hand no more: its lease ended, and somebody "
+            "else took it."
         )
 
 

@@ -109,7 +109,10 @@ def evaluate(work: Work) -> dict[str, Any]:
         if part.name != current["requests"] and part.name not in known:
             frozen = replace(part, scores=scores_of(work.parent.model, part))
             work.suite.freeze(frozen, number, current["sha256"])
-    judged = [*work.suite.slices(), *(part for part in own if part.name == current["requests"] not in known)]
+    judged = [
+        *work.suite.slices(),
+        *(part for part in own if part.name == current["requests"] and part.name not in known),
+    ]
     kept: dict[str, torch.Tensor] = {}
     for place, part in enumerate(judged):
         for metric, values in scores_of(work.parent.model, part).items():
