@@ -108,7 +108,8 @@ def requests(
     if tuple(raw.shape[1:]) != tuple(like.shape[1:]):
         left_out["no rows of this model"] = len(raw)
         return Requests(like[:0], len(raw), left_out)
-    whole = torch.from_numpy(raw.astype(like.numpy().dtype))
+    with np.errstate(invalid="ignore"):  # what has no place in the other type is found in the next line
+        whole = torch.from_numpy(raw.astype(like.numpy().dtype))
     fits = torch.from_numpy(np.asarray(whole.numpy() == raw)).flatten(1).all(dim=1) | _gaps(whole, parent)
     flat = _flat(whole, parent)
     keep, seen = [], set(known)
