@@ -22,6 +22,7 @@ class Version:
 
         recipe.json run.json weights.safetensors   as training wrote them
         evaluation.json                            what it was found to be worth
+        lineage.json                               what it was retrained from, if it was
         reference.safetensors reference.json       what ordinary rows look like to it
         export/                                    the model for other engines, proven, where it can be exported
         compatibility.json                         how its codes relate to those of its parent

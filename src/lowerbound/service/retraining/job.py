@@ -181,6 +181,7 @@ class Job:
                 wait: the same call goes on.
         """
         history = History(self.telemetry)
+        self.registry.resolve(self.name)
         self._check_folder()
         with exclusive(self.folder / LOCK, f"the retraining {self.folder}"):
             order = self._begun()
