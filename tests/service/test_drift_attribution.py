@@ -133,7 +133,11 @@ def test_two_new_groups_are_two_causes() -> None:
     assert [cause.name for cause in found.causes] == ["a kind that the reference lacks"] * 2
     for cause in found.causes:
         assert cause.share == pytest.approx(200 / 2400, abs=0.01)
-    assert {sign.name for sign in found.signs if sign.alarm} == {"norm of the code", "outlier factor of the code"}
+    assert {sign.name for sign in found.signs if sign.alarm} == {
+        "norm of the code",
+        "outlier factor of the code",
+        "density of the code",
+    }
 
 
 def test_a_known_group_that_grows_is_called_so() -> None:

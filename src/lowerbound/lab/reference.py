@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,6 +93,9 @@ class Reference:
         levels: of a raw value, None for real numbers.
         groups: shape of each group of latents; those in `discrete` are integers.
         samples: draws behind "elbo".
+        facts: of the rows in one order, by name: "error" (N,), "rates" (N, D), "variances" of the posteriors (N, D) and
+            "inputs", the statistics of the rows themselves, (N, C); what a model does not give is absent, of codes of
+            more than 2,048 units as well, and all of them in versions registered before they were kept.
     """
 
     points: Tensor
@@ -108,6 +111,7 @@ class Reference:
     groups: dict[str, tuple[int, ...]]
     discrete: tuple[str, ...]
     samples: int = ELBO_SAMPLES
+    facts: dict[str, Tensor] = field(default_factory=dict)
 
     @staticmethod
     def of(model: Family, raw: Tensor, context: Context | None = None) -> Reference:
@@ -134,7 +138,9 @@ class Reference:
         if points.shape[1]:
             apart = _squared_distances(points, mean, precision)
             scores["norm"] = (left_out(apart) if apart.ndim == 1 else left_out(apart).sum(dim=1)).clamp_min(0).sqrt()
-        scores |= _elbo(model, raw, context) | input_statistics(raw, model.data)
+        statistics = input_statistics(raw, model.data)
+        scores |= _elbo(model, raw, context) | statistics
+        spreads = _posterior_variances(model, raw, context, points.shape[1])
         return Reference(
             points=points.float(),
             indices=indices,
@@ -143,11 +149,12 @@ class Reference:
             covariance=covariance,
             precision=precision,
             variance_of_means=variances,
-            mean_of_variances=_posterior_variances(model, raw, context, points.shape[1]),
+            mean_of_variances=spreads.mean(dim=0),
             scores={name: _sorted(values, name) for name, values in scores.items()},
             levels=model.data.levels,
             groups=groups,
             discrete=discrete,
+            facts=_by_row(found, spreads, statistics),
         )
 
     @property
@@ -225,6 +232,7 @@ class Reference:
         """Write `reference.safetensors` and `reference.json`; returns their paths."""
         tensors = {name: getattr(self, name).contiguous() for name in TENSORS}
         tensors |= {f"score.{name}": values.contiguous() for name, values in self.scores.items()}
+        tensors |= {f"fact.{name}": values.contiguous() for name, values in self.facts.items()}
         groups = {name: list(shape) for name, shape in self.groups.items()}
         numbers: dict[str, Any] = {"rows": self.rows, "units": self.points.shape[1], "positions": self.indices.shape[1]}
         numbers |= {"scores": list(self.scores), "levels": self.levels, "groups": groups}
@@ -251,6 +259,7 @@ class Reference:
                 groups={name: tuple(shape) for name, shape in numbers["groups"].items()},
                 discrete=tuple(numbers["discrete"]),
                 samples=numbers["samples"],
+                facts={name.removeprefix("fact."): tensors[name] for name in tensors if name.startswith("fact.")},
             )
         except (KeyError, TypeError, AttributeError):
             raise TamperedError(f"{path} is not the reference of a model; register the run again.") from None
@@ -333,20 +342,33 @@ def _elbo(model: Family, raw: Tensor, context: Context | None) -> dict[str, Tens
     return {"elbo": found["elbo"]} if "nll" in found else {}
 
 
+def _by_row(found: Mapping[str, Tensor], variances: Tensor, statistics: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The facts that are kept of each row, single precision."""
+    facts = {"error": found["error"]}
+    if "rates" in found and found["rates"].shape[1] <= WIDEST:
+        facts["rates"] = found["rates"]
+    if 0 < variances.shape[1] <= WIDEST and not bool(variances.isnan().any()):
+        facts["variances"] = variances
+    if statistics:
+        facts["inputs"] = torch.stack(list(statistics.values()), dim=1)
+    return {name: values.float().cpu() for name, values in facts.items()}
+
+
 @torch.no_grad()
 def _posterior_variances(model: Family, raw: Tensor, context: Context | None, units: int) -> Tensor:
-    """E[sigma^2] of each continuous unit, (D,); NaN where a family does not show its posteriors."""
-    device, total = device_of(model), torch.zeros(units, dtype=torch.float64)
+    """sigma^2 of each continuous unit of each row, (N, D); NaN where a family does not show its posteriors."""
+    device, found = device_of(model), []
     for start in range(0, len(raw), CHUNK_ROWS):
         rows = slice(start, start + CHUNK_ROWS)
         known = None if context is None else context.select(rows).to(device)
         parts = [
-            moments_of(latent.q)[1].flatten(1).double().sum(dim=0).cpu()
+            moments_of(latent.q)[1].flatten(1).double().cpu()
             for latent in model.at_point(model.preparation.prepare(raw[rows].to(device), None), known).values()
             if latent.z.is_floating_point()
         ]
-        total += torch.cat(parts) if parts else math.nan
-    return total / len(raw)
+        count = len(raw[rows])
+        found.append(torch.cat(parts, dim=1) if parts else torch.full((count, units), math.nan, dtype=torch.float64))
+    return torch.cat(found)
 
 
 def _sorted(values: Tensor, name: str) -> Tensor:

@@ -11,6 +11,7 @@ from scipy.stats import betabinom
 from sklearn.cluster import HDBSCAN
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
+from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -24,6 +25,8 @@ NORM_SHARE, SHARE = 0.001, 0.01  # of ordinary requests beyond the limit of the 
 LEVEL = 0.001  # of a sign or a cause where there is none
 SURE = 4.0  # standard errors that a share is above 0: the largest of many limits is taken, so 3 was too few (4 of 120)
 NEIGHBOURS = 20
+MOST_KNOWN = 5000  # codes that neighbours are looked for among
+PARTS, LEAST_SPREAD = 4, 0.01  # of the mixture that says where codes are dense, and the least variance of a part
 WIDEST = 32  # of the code, for the classifier; of wider ones as many principal components
 FOLDS, TIMES = 5, 3
 WEAK = 0.01  # of the classifier's weights: it has hundreds, and few rows
@@ -32,7 +35,7 @@ CLEAR, NEW = 4, 5.0  # the clearest quarter of a new group is so many times larg
 FLAT = 0.1  # of what the flattest ordinary inputs vary by
 FEWEST = 200  # requests of reference and of window
 LEAST = 1e-12
-LEARNT = ("norm of the code", "outlier factor of the code")
+LEARNT = ("norm of the code", "outlier factor of the code", "density of the code")
 NAMES = {True: "a kind that the reference lacks", False: "a kind that became more frequent"}
 RARE = ("norm of the code", "flat input")
 
@@ -91,8 +94,9 @@ class Attribution:
 class Attributor:
     """Finds groups of flat inputs by their pixels, and all others by their codes and errors.
 
-    Limits are conformal. Those of scores by the reference's own codes (centre, neighbours) are from one half of it, for
-    models of the other half. A flat input varies by less than a tenth of what the flattest ordinary ones vary by.
+    Limits are conformal. Those of scores by the reference's own codes (centre, neighbours, and the density under a
+    mixture of Gaussians) are from one half of it, for models of the other half. A flat input varies by less than a
+    tenth of what the flattest ordinary ones vary by.
 
     The other groups are found by a classifier of reference against window on the code, the rate and the error, asked
     about requests that it was not trained on. Above a score, a window has W of its requests and the reference R of its
@@ -118,7 +122,10 @@ class Attributor:
         known = self._codes(reference)[::2]
         self._centre = known.mean(axis=0)
         self._precision = np.linalg.pinv(np.cov(known.T).reshape(len(self._units), -1))
-        self._neighbours = LocalOutlierFactor(n_neighbors=NEIGHBOURS, novelty=True).fit(np.unique(known, axis=0))
+        distinct = np.unique(known, axis=0)
+        few = distinct[:: -(-len(distinct) // MOST_KNOWN)]
+        self._neighbours = LocalOutlierFactor(n_neighbors=NEIGHBOURS, novelty=True).fit(few)
+        self._dense = _mixture(known.shape[1]).fit(known)
         apart = self._scores(reference.select(slice(1, None, 2)))
         every = self._scores(reference)
         self._limits = {name: _limit(name, (apart if name in LEARNT else every)[name]) for name in every}
@@ -132,13 +139,25 @@ class Attributor:
         """
         if window.size < FEWEST:
             raise TooFewError(f"{window.size} requests are too few to attribute; give at least {FEWEST}.")
-        signs = tuple(self._sign(name, values) for name, values in self._scores(window).items())
+        signs = self.signs(window)
         flat = self._flat(window, signs)
         taken = flat.rows if flat else np.empty(0, dtype=np.int64)
         rest = np.setdiff1d(np.arange(window.size), taken)
         others = self._unlike(window, rest, signs, seed) if len(rest) >= FEWEST else []
         causes = [*([flat] if flat else []), *others]
         return Attribution(signs, tuple(sorted(causes, key=lambda cause: -cause.share)))
+
+    def signs(self, window: Window, level: float = LEVEL) -> tuple[Sign, ...]:
+        """The share of a window beyond each limit, and whether it is too many.
+
+        Args:
+            window: with the facts of the reference.
+            level: of each sign, the probability of an alarm where there is nothing, with independent requests.
+
+        Raises:
+            DataError: the window lacks a fact.
+        """
+        return tuple(self._sign(name, values, level) for name, values in self._scores(window).items())
 
     def _codes(self, window: Window) -> Array:
         return window.fact("points")[:, self._units].astype(np.float64)
@@ -150,6 +169,7 @@ class Attributor:
         scores = {
             "norm of the code": np.sqrt(np.maximum(((offset @ self._precision) * offset).sum(axis=1), 0)),
             "outlier factor of the code": -self._neighbours.score_samples(codes),
+            "density of the code": -self._dense.score_samples(codes),
             "high error": window.fact("errors"),
             "low error": -window.fact("errors"),
         }
@@ -160,10 +180,10 @@ class Attributor:
     def _named(self, start: str) -> list[int]:
         return [column for column, name in enumerate(self._statistics) if name.startswith(start)]
 
-    def _sign(self, name: str, values: Array) -> Sign:
+    def _sign(self, name: str, values: Array, level: float) -> Sign:
         limit = self._limits[name]
         rows = np.flatnonzero(values > limit.value)
-        usual = betabinom.isf(LEVEL, len(values), limit.beyond, limit.rows + 1 - limit.beyond)
+        usual = betabinom.isf(level, len(values), limit.beyond, limit.rows + 1 - limit.beyond)
         return Sign(name, len(rows) / len(values), limit.beyond / (limit.rows + 1), bool(len(rows) > usual), rows)
 
     def _flat(self, window: Window, signs: tuple[Sign, ...]) -> Cause | None:
@@ -259,6 +279,15 @@ def _classifier(width: int) -> Pipeline:
         PolynomialFeatures(2, include_bias=False),
         StandardScaler(),
         LogisticRegression(C=WEAK, max_iter=5000),
+    )
+
+
+def _mixture(width: int) -> Pipeline:
+    """A mixture of Gaussians: low between clusters of codes, where the norm is ordinary."""
+    return make_pipeline(
+        StandardScaler(),
+        *([PCA(WIDEST, random_state=0)] if width > WIDEST else []),
+        GaussianMixture(PARTS, reg_covar=LEAST_SPREAD, max_iter=500, random_state=0),
     )
 
 

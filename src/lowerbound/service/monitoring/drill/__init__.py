@@ -1,0 +1,1 @@
+"""Drills: normal traffic, planted trouble, and how long it takes to be seen."""

@@ -1,0 +1,1 @@
+"""Looks at telemetry: drift, unusual requests, what they are made of, and what is kept of it."""
