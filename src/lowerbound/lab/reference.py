@@ -140,7 +140,6 @@ class Reference:
             scores["norm"] = (left_out(apart) if apart.ndim == 1 else left_out(apart).sum(dim=1)).clamp_min(0).sqrt()
         statistics = input_statistics(raw, model.data)
         scores |= _elbo(model, raw, context) | statistics
-        spreads = _posterior_variances(model, raw, context, points.shape[1])
         return Reference(
             points=points.float(),
             indices=indices,
@@ -149,12 +148,12 @@ class Reference:
             covariance=covariance,
             precision=precision,
             variance_of_means=variances,
-            mean_of_variances=spreads.mean(dim=0),
+            mean_of_variances=_posterior_variances(model, raw, context, points.shape[1]),
             scores={name: _sorted(values, name) for name, values in scores.items()},
             levels=model.data.levels,
             groups=groups,
             discrete=discrete,
-            facts=_by_row(found, spreads, statistics),
+            facts=_by_row(found, statistics),
         )
 
     @property
@@ -342,13 +341,10 @@ def _elbo(model: Family, raw: Tensor, context: Context | None) -> dict[str, Tens
     return {"elbo": found["elbo"]} if "nll" in found else {}
 
 
-def _by_row(found: Mapping[str, Tensor], variances: Tensor, statistics: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _by_row(found: Mapping[str, Tensor], statistics: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The facts that are kept of each row, single precision."""
     facts = {"error": found["error"]}
-    if "rates" in found and found["rates"].shape[1] <= WIDEST:
-        facts["rates"] = found["rates"]
-    if 0 < variances.shape[1] <= WIDEST and not bool(variances.isnan().any()):
-        facts["variances"] = variances
+    facts |= {name: found[name] for name in ("rates", "variances") if name in found and found[name].shape[1] <= WIDEST}
     if statistics:
         facts["inputs"] = torch.stack(list(statistics.values()), dim=1)
     return {name: values.float().cpu() for name, values in facts.items()}
@@ -356,19 +352,18 @@ def _by_row(found: Mapping[str, Tensor], variances: Tensor, statistics: Mapping[
 
 @torch.no_grad()
 def _posterior_variances(model: Family, raw: Tensor, context: Context | None, units: int) -> Tensor:
-    """sigma^2 of each continuous unit of each row, (N, D); NaN where a family does not show its posteriors."""
-    device, found = device_of(model), []
+    """E[sigma^2] of each continuous unit, (D,); NaN where a family does not show its posteriors."""
+    device, total = device_of(model), torch.zeros(units, dtype=torch.float64)
     for start in range(0, len(raw), CHUNK_ROWS):
         rows = slice(start, start + CHUNK_ROWS)
         known = None if context is None else context.select(rows).to(device)
         parts = [
-            moments_of(latent.q)[1].flatten(1).double().cpu()
+            moments_of(latent.q)[1].flatten(1).double().sum(dim=0).cpu()
             for latent in model.at_point(model.preparation.prepare(raw[rows].to(device), None), known).values()
             if latent.z.is_floating_point()
         ]
-        count = len(raw[rows])
-        found.append(torch.cat(parts, dim=1) if parts else torch.full((count, units), math.nan, dtype=torch.float64))
-    return torch.cat(found)
+        total += torch.cat(parts) if parts else math.nan
+    return total / len(raw)
 
 
 def _sorted(values: Tensor, name: str) -> Tensor:

@@ -55,6 +55,7 @@ class Client:
         timeout_s: for an answer.
         tries: of a request.
         sticky: keeps one with one version while a canary is tried; by default the key or the address does.
+        ids: how the ids of its requests begin; by default the server makes ids.
 
     Raises:
         UsageError: the address is none.
@@ -67,6 +68,7 @@ class Client:
         timeout_s: float = 30.0,
         tries: int = 4,
         sticky: str | None = None,
+        ids: str = "",
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -74,6 +76,7 @@ class Client:
         self._parts, self._timeout_s, self._tries = parts, timeout_s, tries
         self._shown = {"authorization": f"Bearer {key}"} if key else {}
         self._shown |= {"x-sticky-key": sticky} if sticky else {}
+        self._ids = ids
         self._own = threading.local()
 
     def models(self) -> list[dict[str, Any]]:
@@ -180,12 +183,13 @@ class Client:
 
     def _send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> http.client.HTTPResponse:
         """An answer of status 200 whose body is still to be read."""
+        shown = dict(self._shown)
+        if self._ids:
+            shown["x-request-id"] = f"{self._ids}{random.getrandbits(64):016x}"
         for attempt in range(1, self._tries + 1):
             try:
                 connection = self._connection()
-                connection.request(
-                    method, self._parts.path.rstrip("/") + path, body or None, {**headers, **self._shown}
-                )
+                connection.request(method, self._parts.path.rstrip("/") + path, body or None, {**headers, **shown})
                 response = connection.getresponse()
             except (ConnectionError, http.client.BadStatusLine):
                 self.close()

@@ -24,6 +24,7 @@ from lowerbound.app.cli import (
     fill,
     interpolate,
     manifold,
+    monitor,
     profile,
     recipes,
     reconstruct,
@@ -79,7 +80,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "retrain": retrain.retrain,
     "watch": watch.watch,
 }
-GROUPS: dict[str, typer.Typer] = {"registry": registry.app}
+GROUPS: dict[str, typer.Typer] = {"registry": registry.app, "monitor": monitor.app}
 for name, command in COMMANDS.items():
     app.command(name)(command)
 for name, group in GROUPS.items():

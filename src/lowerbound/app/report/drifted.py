@@ -82,7 +82,7 @@ def _way(way: Direction, spec: DataSpec) -> Drawn | None:
     side = "up" if way.moved >= 0 else "down"
     caption = (
         f"From {way.values[0]:+g} to {way.values[-1]:+g} deviations of ordinary requests, decoded by the model. The "
-        f"requests' mean went {side} by {abs(way.moved):.2f} deviations; their spread is {way.spread:.2f} of the ordinary."
+        f"mean of the requests went {side} by {abs(way.moved):.2f} of these; they spread {way.spread:.2f} times as far."
     )
     return picture("", way.label, caption, f"{len(way.rows)} decoded rows: {way.label}.", made)
 

@@ -149,7 +149,7 @@ def run_drill(
     if (telemetry / "telemetry.db").exists():
         raise UsageError(f"{telemetry} holds telemetry already; give a drill a folder of its own.")
     traffic = traffic_of(version, data_dir, plan.hold_back)
-    through = play or _through(deploy(version.name, version, "torch", level, 1))
+    through = play or _through(deploy(version.name, version, "stable", "torch", level, 1))
     monitor = Monitor(telemetry, registry, plan.looking(), report)
     with Telemetry(telemetry, privacy=Privacy("sample", share=1.0), most_bytes=2**30) as store:
         stage = _Stage(version, traffic, through, store, monitor, plan, tell)

@@ -93,12 +93,18 @@ class Monitor:
         registry: of the versions.
         looking: how requests are looked at.
         report: writes the page of a look that alarmed, and its pictures beside it.
+        state: where baselines, looks and incidents are kept; in the telemetry's folder by default.
     """
 
     def __init__(
-        self, telemetry: Path | str, registry: Registry, looking: Looking | None = None, report: Report | None = None
+        self,
+        telemetry: Path | str,
+        registry: Registry,
+        looking: Looking | None = None,
+        report: Report | None = None,
+        state: Path | None = None,
     ) -> None:
-        self.folder, self.registry = Path(telemetry), registry
+        self._facts, self.folder, self.registry = Path(telemetry), state or Path(telemetry), registry
         self.looking, self._report = looking or Looking(), report
         self.incidents, self.baselines = Incidents(self.folder), Baselines(self.folder)
         self._lookers: dict[tuple[str, str, tuple[str, ...]], Looker] = {}
@@ -137,19 +143,24 @@ class Monitor:
         """
         end = now if until is None else until
         version = self.registry.resolve(f"{name}@{self.looking.alias}")
-        stretch = self._read(version, since, end, MORE * self.looking.window)
+        stretch = self.read(version, since, end, MORE * self.looking.window)
         if not stretch.asked:
             raise TooFewError(
                 f"there are no requests of {name}@{self.looking.alias} with the codes of {version.reference} in this "
                 "span; look at another one, or serve some first."
             )
-        looker = self._looker(version, stretch)
-        found = looker.look(stretch)
-        if not found.verdicts and not found.signs:
-            raise TooFewError(f"{len(stretch):,} requests are too few for a look of {self.looking.window:,}.")
+        found = self.examine(version, stretch)
         made = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{version.number}"
-        behind = self._explain(version, looker, found, stretch) if found.alerts else None
+        behind = self._explain(version, found, stretch) if found.alerts else None
         return Told(made, name, version, now, found, behind)
+
+    def examine(self, version: Version, stretch: Stretch) -> Look:
+        """Look at the newest window of a stretch, beside the baseline of a version's codes.
+
+        Raises:
+            TooFewError: too few requests, or a baseline that is too short for the budget.
+        """
+        return self._looker(version, stretch).look(stretch)
 
     def keep(self, told: Told) -> Told:
         """Keep a look, write its report, and raise its alerts."""
@@ -175,7 +186,7 @@ class Monitor:
         if not since < until:
             raise UsageError(f"the span from {moment(since)} to {moment(until)} is none; give an earlier time first.")
         version = self.registry.resolve(f"{name}@{self.looking.alias}")
-        stretch = self._read(version, since, until, MOST_BASELINE)
+        stretch = self.read(version, since, until, MOST_BASELINE)
         made = self.baselines.adopt(name, codes_of(version), self._statistics(version), stretch)
         self._lookers.clear()
         for one in self.incidents.all(name):
@@ -195,11 +206,12 @@ class Monitor:
         codes = codes_of(version)
         return [other.hash for other in self.registry.versions(version.name) if codes_of(other) == codes]
 
-    def _read(self, version: Version, since: float, until: float, newest: int | None) -> Stretch:
+    def read(self, version: Version, since: float, until: float, newest: int | None = None) -> Stretch:
+        """Requests of a version's codes, in the order of their times; the newest of them where a number is given."""
         choice = Choice(since=since, until=until, model=version.name, alias=self.looking.alias, newest=newest)
         found = self.baselines.find(version.name, codes_of(version))
         widths = found.widths if found is not None else {}
-        return read_stretch(History(self.folder), choice, self.same_codes(version), FACTS, widths)
+        return read_stretch(History(self._facts), choice, self.same_codes(version), FACTS, widths)
 
     def _due(self, name: str, now: float) -> bool:
         last = self.latest(name)
@@ -210,7 +222,7 @@ class Monitor:
         version = self.registry.resolve(f"{name}@{self.looking.alias}")
         if last["codes"] != codes_of(version):
             return True
-        return self._read(version, last["until"], now, MORE * self.looking.window).asked > self.looking.window
+        return self.read(version, last["until"], now, MORE * self.looking.window).asked > self.looking.window
 
     # ----------------------------------------------------------------------------------------------------- baselines
 
@@ -236,7 +248,7 @@ class Monitor:
     def _first(self, version: Version, facts: tuple[str, ...], stretch: Stretch, why: LowerboundError) -> Looker:
         """By the first requests of these codes, as many as the budget needs, if they came before those to look at."""
         newest = stretch.known(self.looking.window)
-        before = self._read(version, 0.0, newest.span[0], None).first(MOST_BASELINE)
+        before = self.read(version, 0.0, newest.span[0], None).first(MOST_BASELINE)
         statistics, codes = self._statistics(version), codes_of(version)
         if before.window is None:
             raise TooFewError(
@@ -269,14 +281,15 @@ class Monitor:
 
     # ----------------------------------------------------------------------------------------------- what is behind it
 
-    def _explain(self, version: Version, looker: Looker, found: Look, stretch: Stretch) -> Explanation:
+    def _explain(self, version: Version, found: Look, stretch: Stretch) -> Explanation:
+        looker = self._looker(version, stretch)
         opened = [
             one.opened
             for one in self.incidents.all(version.name)
             if one.open and ALERTS[one.kind].trouble == "requests"
         ]
         since = min([found.since, *opened])
-        whole = self._read(version, since, found.until + 1e-6, REQUESTS) if since < found.since else stretch
+        whole = self.read(version, since, found.until + 1e-6, REQUESTS) if since < found.since else stretch
         behind = whole.recent(REQUESTS) if since < found.since else stretch.recent(self.looking.window)
         model = self._models.get(version.hash) or load(version.path)
         self._models = {version.hash: model}
@@ -292,7 +305,7 @@ class Monitor:
 
     def _inputs(self, version: Version, since: float) -> Callable[[Array], dict[int, Array]]:
         def read(wanted: Array) -> dict[int, Array]:
-            ids, rows = History(self.folder).inputs(Choice(since=since, model=version.name, alias=self.looking.alias))
+            ids, rows = History(self._facts).inputs(Choice(since=since, model=version.name, alias=self.looking.alias))
             places = np.flatnonzero(np.isin(ids, wanted))
             return {int(ids[place]): rows[place] for place in places}
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from lowerbound.service.monitoring.telemetry.fact import Array, Fact
 from lowerbound.service.serving.deployment import Deployment
+from lowerbound.service.serving.facts import known_of
 from lowerbound.service.serving.settings import NONE
 
 AT_ONCE = 256  # rows
@@ -52,36 +53,30 @@ def _some(
     gate: bool,
 ) -> list[Fact]:
     real = np.ascontiguousarray(rows, np.float32)
-    means = [deployment.judge.statistics(row) for row in real]
-    reasons = [_refusal(deployment, *each) if gate else "" for each in means]
+    statistics = [deployment.judge.statistics(row) for row in real] if deployment.contract.pictures else []
+    reasons = [_refusal(deployment, *each) for each in statistics] if gate and statistics else [""] * len(rows)
     passed = np.array([not reason for reason in reasons], bool)
     arrays = {"rows": real[passed]}
     if labels is not None:
         arrays["label"] = np.asarray(labels, np.int64)[passed]
     outputs = deployment.compute("facts", arrays, NONE) if passed.any() else {}
-    place, made = -1, []
+    known, places, made = known_of(outputs, deployment.contract), np.cumsum(passed) - 1, []
     for index, reason in enumerate(reasons):
-        place += not reason
-        known = {} if reason else {name: values[place] for name, values in outputs.items()}
+        found = {} if reason else {name: values[places[index]] for name, values in known.items()}
         made.append(
             Fact(
                 time=times[index],
                 request=requests[index],
-                model=deployment.name,
+                model=deployment.version.name,
                 version=deployment.version.hash,
                 alias=alias,
                 verb="score",
                 status=422 if reason else 200,
                 reason=reason,
                 gate=reason or "passed",
-                error=_number(known, "error"),
-                rate=_number(known, "rate"),
-                rates=known.get("rates"),
-                code=_code(known, deployment),
-                pixels=np.array([*means[index][0], *means[index][1]]) if deployment.contract.pictures else None,
-                norm=_number(known, "norm"),
-                p_value=_number(known, "p_value"),
+                pixels=np.array([*statistics[index][0], *statistics[index][1]], np.float32) if statistics else None,
                 input=rows[index],
+                **found,
             )
         )
     return made
@@ -95,13 +90,3 @@ def _refusal(deployment: Deployment, means: list[float], variances: list[float])
     if max(variances) < judge.flat:
         return "flat" if any(means) else "black"
     return "colour" if judge.unlike(means, variances) is not None else ""
-
-
-def _number(known: dict[str, Array], name: str) -> float | None:
-    return float(known[name]) if name in known else None
-
-
-def _code(known: dict[str, Array], deployment: Deployment) -> Array | None:
-    """All groups side by side."""
-    parts = [np.asarray(known[name]).reshape(-1) for name in deployment.contract.latents if name in known]
-    return np.concatenate(parts) if parts else None
