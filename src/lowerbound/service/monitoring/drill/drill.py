@@ -128,6 +128,7 @@ def run_drill(
     level: float = 0.001,
     report: Report | None = None,
     tell: Tell = lambda _: None,
+    start: float = START,
 ) -> Outcome:
     """Play traffic, plant trouble, and look.
 
@@ -141,6 +142,7 @@ def run_drill(
         level: of the gate.
         report: writes pages.
         tell: is told how far it is.
+        start: of the drill's clock, which goes on by a second with each request.
 
     Raises:
         UsageError: the folder is in use, or the trouble cannot be had of these rows.
@@ -152,7 +154,7 @@ def run_drill(
     through = play or _through(deploy(version.name, version, "stable", "torch", level, 1))
     monitor = Monitor(telemetry, registry, plan.looking(), report)
     with Telemetry(telemetry, privacy=Privacy("sample", share=1.0), most_bytes=2**30) as store:
-        stage = _Stage(version, traffic, through, store, monitor, plan, tell)
+        stage = _Stage(version, traffic, through, store, monitor, plan, tell, start)
         return stage.run()
 
 
@@ -182,11 +184,12 @@ class _Stage:
         monitor: Monitor,
         plan: Plan,
         tell: Tell,
+        start: float,
     ) -> None:
         self._version, self._traffic, self._play = version, traffic, play
         self._store, self._monitor, self._plan, self._tell = store, monitor, plan, tell
         self._chance = np.random.default_rng(plan.seed)
-        self._played = 0
+        self._start, self._played = start, 0
         self._planted: set[str] = set()
 
     def run(self) -> Outcome:
@@ -214,7 +217,7 @@ class _Stage:
         wanted = FIRST * self._plan.window
         while True:
             self._put(self._ordinary(wanted - self._played))
-            made = self._monitor.adopt(self._version.name, START - 1, self._now, self._now)
+            made = self._monitor.adopt(self._version.name, self._start - 1, self._now, self._now)
             try:
                 certificate = str(self._monitor.looker(made, tuple(made.window.facts)).certificate)
             except TooFewError as error:
@@ -228,7 +231,7 @@ class _Stage:
 
     @property
     def _now(self) -> float:
-        return START + self._played
+        return self._start + self._played
 
     def _ordinary(self, count: int | None = None) -> Array:
         return self._traffic.ordinary(count or self._plan.window, self._chance)
@@ -247,7 +250,7 @@ class _Stage:
         for start in range(0, len(rows), AT_ONCE):
             part = rows[start : start + AT_ONCE]
             names = [self._name(self._played + place) for place in range(len(part))]
-            for fact in self._play(part, [START + self._played + place for place in range(len(part))], names):
+            for fact in self._play(part, [self._start + self._played + place for place in range(len(part))], names):
                 self._store(fact)
             self._played += len(part)
             self._store.flush(60)

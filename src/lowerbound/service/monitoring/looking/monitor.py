@@ -248,7 +248,7 @@ class Monitor:
     def _first(self, version: Version, facts: tuple[str, ...], stretch: Stretch, why: LowerboundError) -> Looker:
         """By the first requests of these codes, as many as the budget needs, if they came before those to look at."""
         newest = stretch.known(self.looking.window)
-        before = self.read(version, 0.0, newest.span[0], None).first(MOST_BASELINE)
+        before = self.read(version, 0.0, self._enough(version.name, newest.span[0])).first(MOST_BASELINE)
         statistics, codes = self._statistics(version), codes_of(version)
         if before.window is None:
             raise TooFewError(
@@ -276,6 +276,12 @@ class Monitor:
         """
         return Looker(baseline, facts, self.looking.budget, self.looking.window, self.looking.seed)
 
+    def _enough(self, name: str, until: float) -> float:
+        """A time until which a model has more requests than any baseline takes, by the roll-ups, and not after one."""
+        rolled = History(self._facts).minutes(Choice(until=until, model=name, alias=self.looking.alias))
+        enough = np.flatnonzero(np.cumsum(rolled.rows) >= 2 * MOST_BASELINE)
+        return min(until, 60.0 * float(rolled.minute[enough[0]] + 1)) if len(enough) else until
+
     def _statistics(self, version: Version) -> tuple[str, ...]:
         return statistics_of(version.calibration()) if "rows" in version.manifest()["reference"] else ()
 
@@ -300,7 +306,7 @@ class Monitor:
             looker.attributor,
             model,
             version.calibration(),
-            self._inputs(version, since),
+            self._inputs(version, behind.span[0]),
         )
 
     def _inputs(self, version: Version, since: float) -> Callable[[Array], dict[int, Array]]:

@@ -121,7 +121,6 @@ def read_stretch(
     Raises:
         DataError: codes, or statistics of inputs, have another length than the reference's.
     """
-    choice = replace(choice, since=start_of(history, choice))
     parts = [history.window(replace(choice, version=version)) for version in versions]
     rows = _joined([part for part in parts if len(part)], choice.newest)
     if rows is None:
@@ -149,21 +148,6 @@ def read_stretch(
         rows["time"][refused],
         int((~refused & ~whole & np.isin(rows["verb"], CODED)).sum()),
     )
-
-
-def start_of(history: History, choice: Choice) -> float:
-    """A time from which on there are at least as many rows as the newest that are wanted, by the roll-ups.
-
-    Reading a window costs as much as there are rows in its span; a month of them need not be read for the last thousand.
-    """
-    if choice.newest is None:
-        return choice.since
-    rolled = history.minutes(replace(choice, newest=None))
-    if not len(rolled.minute):
-        return choice.since
-    late = np.cumsum(rolled.rows[::-1]) - rolled.rows[-1]  # the last minute may lie beyond the span
-    enough = np.flatnonzero(late >= choice.newest)
-    return max(choice.since, 60.0 * float(rolled.minute[::-1][enough[0]])) if len(enough) else choice.since
 
 
 CODED = ("encode", "reconstruct", "score")  # verbs of rows, which the reference is of
