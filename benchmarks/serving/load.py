@@ -68,7 +68,8 @@ def _answers(url: str) -> bool:
 
 def ours(registry: Path, name: str, port: int, *options: object) -> list[object]:
     """The command of our server, with telemetry beside the registry."""
-    options = ("--telemetry", registry.parent / f"telemetry-{port}", *options)
+    if not {"--telemetry", "--no-telemetry"} & set(map(str, options)):
+        options = ("--telemetry", registry.parent / f"telemetry-{port}", *options)
     command = [sys.executable, "-m", "lowerbound", "serve", name, "--registry", registry, "--port", port]
     return [*command, "--threads", 1, *options]
 

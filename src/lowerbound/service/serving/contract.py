@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -56,6 +57,11 @@ class Contract:
             gaps=bool(data.columns),
             inspect=None if plain else preparation.check,
         )
+
+    @cached_property
+    def coded(self) -> tuple[str, ...]:
+        """The groups whose codes are facts: the continuous ones, or all where there are none."""
+        return tuple(name for name in self.latents if name not in self.values) or tuple(self.latents)
 
     @property
     def pictures(self) -> bool:

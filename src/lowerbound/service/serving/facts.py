@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,7 @@ from lowerbound.service.serving.payload import Array, Arrays
 from lowerbound.service.serving.settings import VERBS
 
 Keep = Callable[[Fact], object]  # takes a fact; it neither waits nor raises
-NUMBERS = ("error", "rate", "norm", "p_value")
-VECTORS = ("rates", "variances")
+NONE: Iterable[None] = repeat(None)  # a column of what there is none of
 NAMES = frozenset({*VERBS, IDLE})
 
 
@@ -34,48 +34,45 @@ def facts_of(
         inputs: whether the rows themselves are wanted.
     """
     deployment, now = request.deployment, time.time()
-    contract = None if deployment is None else deployment.contract
-    known = {} if contract is None else known_of(outputs, contract)
-    if contract is not None and (known or request.blamed):
-        if request.pixels:
-            known["pixels"] = np.array(request.pixels, np.float32)
-        if inputs:
-            known["input"] = _as_stored(request.arrays["rows"], contract)
-    version = None if deployment is None else deployment.version
+    verb = request.verb if request.verb in NAMES else ""
+    queue_s, compute_s = (None, None) if total_s is None else (request.queue_s, request.compute_s)
+    if deployment is None:
+        return [Fact(now, request.id, "", verb=verb, status=status, reason=reason, queue_s=queue_s, total_s=total_s)]
+    contract, version = deployment.contract, deployment.version
+    code = _code(outputs, contract)
+    seen = code is not None or request.blamed  # whether rows of the outputs are rows of the request
+    rows = request.rows if seen else 1
+    columns: list[Iterable[Any]] = [
+        _numbers(outputs.get("error")),
+        _numbers(outputs.get("rate")),
+        _vectors(outputs.get("rates")),
+        _vectors(code),
+        _vectors(outputs.get("variances")),
+        np.array(request.pixels, np.float32) if seen and request.pixels else NONE,
+        _numbers(outputs.get("norm")),
+        _numbers(outputs.get("p_value")),
+        _as_stored(request.arrays["rows"], contract) if seen and inputs else NONE,
+    ]
+    labels = (version.name, version.hash, deployment.alias, verb, status, reason, request.gate)
+    found = zip(range(request.row, request.row + rows), *columns, strict=False)
+    # By place and not by name: this is done for each request, on its time.
+    make: Callable[..., Fact] = Fact
     return [
-        Fact(
-            now,
-            request.id,
-            "" if version is None else version.name,
-            "" if version is None else version.hash,
-            "" if deployment is None else deployment.alias,
-            request.verb if request.verb in NAMES else "",
-            status,
-            reason,
-            request.gate,
-            request.row + index,
-            queue_s=None if total_s is None else request.queue_s,
-            compute_s=None if total_s is None else request.compute_s,
-            total_s=total_s,
-            **{name: values[index] for name, values in known.items()},
-        )
-        for index in range(len(next(iter(known.values()))) if known else 1)
+        make(now, request.id, *labels, row, *known, queue_s, compute_s, total_s, last) for row, *known, last in found
     ]
 
 
-def known_of(outputs: Arrays, contract: Contract) -> dict[str, Any]:
-    """What facts keep of the engine's outputs, by their names for it, a row for each."""
-    found: dict[str, Any] = {name: outputs[name].tolist() for name in NUMBERS if name in outputs}
-    found |= {name: outputs[name] for name in VECTORS if name in outputs}
-    code = _code(outputs, contract)
-    return found if code is None else {**found, "code": code}
+def _numbers(values: Array | None) -> Iterable[float | None]:
+    return NONE if values is None else values.tolist()
+
+
+def _vectors(values: Array | None) -> Iterable[Array | None]:
+    return NONE if values is None else values
 
 
 def _code(outputs: Arrays, contract: Contract) -> Array | None:
     """The code of each row, (B, D): points of all continuous groups side by side, or indices where there are none."""
-    there = [name for name in contract.latents if name in outputs]
-    groups = [name for name in there if name not in contract.values] or there
-    codes = [outputs[name].reshape(len(outputs[name]), -1) for name in groups]
+    codes = [outputs[name].reshape(len(outputs[name]), -1) for name in contract.coded if name in outputs]
     if not codes:
         return None
     return codes[0] if len(codes) == 1 else np.concatenate(codes, axis=1)
