@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import json
 import re
 import shutil
 import statistics
 import threading
 import time
 from pathlib import Path
+from urllib.request import urlopen
 
 from load import Measured, ours, paced, running, wrk
 from models import UNJUDGED, make, payloads, register
@@ -78,6 +80,7 @@ def rollbacks(out: Path, times: int) -> list[list[str]]:
         options = ("--workers", 2, "--canary-share", 1, "--telemetry", folder)
         command = ours(out / "registry", "small", PORT + 3, *options)
         with running(command, _ready(3), out / f"rollback-{index}.log"):
+            _wait_for_both()
             last = _until_it_goes(registry, bad, body, kind)
         decisive, count = _decisive(folder, registry, bad)
         found.append(last - decisive)
@@ -89,6 +92,14 @@ def rollbacks(out: Path, times: int) -> list[list[str]]:
         ],
         ["rows until then", ", ".join(map(str, needed))],
     ]
+
+
+def _wait_for_both() -> None:
+    """Until both workers answer."""
+    seen: set[int] = set()
+    while seen != {0, 1}:
+        with urlopen(f"http://127.0.0.1:{PORT + 3}/healthz") as answer:
+            seen.add(json.load(answer)["worker"])
 
 
 def _until_it_goes(registry: Registry, bad: int, body: Path, kind: str) -> float:

@@ -8,20 +8,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from made_facts import fact
 
-from lowerbound.errors import UsageError
+from lowerbound.errors import TooFewError, UsageError
 from lowerbound.files import exclusive, read_json
 from lowerbound.service.candidate import Candidate
-from lowerbound.service.monitoring.telemetry.fact import IDLE
+from lowerbound.service.monitoring.telemetry.fact import IDLE, Privacy
 from lowerbound.service.monitoring.telemetry.store import Telemetry
-from lowerbound.service.monitoring.verdicts.court import LOCK, Court, decide, override_path
+from lowerbound.service.monitoring.verdicts.codes import compare_codes
+from lowerbound.service.monitoring.verdicts.court import LOCK, Court, decide, deliver
+from lowerbound.service.monitoring.verdicts.frechet import Look
 from lowerbound.service.monitoring.verdicts.halves import MOST_WAITING, Halves, Side
 from lowerbound.service.monitoring.verdicts.rules import Rules
+from lowerbound.service.monitoring.verdicts.sampled import look_at_samples
 from lowerbound.service.monitoring.verdicts.trial import FOLDER, path_of
 from lowerbound.service.registry.registry import Registry
 
@@ -228,6 +232,61 @@ def test_an_operator_needs_a_judge_and_a_reason(stage: Stage) -> None:
         decide(stage.folder, "digits", 2, "hold", "Ada", "I say so")
 
 
+def test_codes_of_both_versions_are_compared_row_by_row(stage: Stage) -> None:
+    mine = stage.served[0]
+    sides = Side("canary", mine.hash), Side("stable", mine.stable_hash)
+    with pytest.raises(TooFewError, match="0 rows"):
+        compare_codes(stage.folder, "digits", *sides)
+    chance = np.random.default_rng(0)
+    codes = chance.normal(size=(200, 4)).astype(np.float32)
+    for index, code in enumerate(codes):
+        moved = code + np.array([0, 0, 0.5 * (index % 2), 0], np.float32)
+        stage.telemetry(fact(index, alias="stable", version=mine.stable_hash, code=code))
+        stage.telemetry(fact(index, alias="canary", version=mine.hash, code=moved))
+    stage.telemetry(fact(999, alias="canary", version=mine.hash, code=codes[0]))
+    assert stage.telemetry.flush()
+    found = compare_codes(stage.folder, "digits", *sides)
+    assert (found.rows, found.equal, found.unit) == (200, 0.5, 2)
+    assert found.most == pytest.approx(0.5 / np.sqrt(2) / codes[:, 2].std(), rel=0.01)
+
+
+def test_frechet_distances_are_looked_at_once_each_and_block_a_promotion(place: Path, tmp_path: Path) -> None:
+    rules = Rules(soak_s=0.0, metrics=("error", "far_worse", "frechet"))
+    stage = Stage(place, tmp_path / "telemetry", rules)
+    stage.court.sit()
+    stage.serve(noise(2000))
+    stage.now += 60
+    stage.court.sit()
+    assert stage.trial()["verdict"]["reason"] == "Nothing is known of frechet yet."
+    found = Look(2000, 5.0, 5.1, -0.1, 0.05, -0.01, 19, "raw")
+    with ThreadPoolExecutor(1) as other:
+        told = other.submit(deliver, stage.folder, "digits", 2, found)
+        while not told.done():
+            stage.court.sit()
+        assert told.result()["looks"] == 1
+    stage.court.sit()
+    assert stage.aliases == {"stable": 2}
+    stage.court.rise()
+    stage.telemetry.close()
+
+
+def test_samples_of_both_versions_are_compared_with_kept_inputs(tmp_path: Path, run: Path) -> None:
+    folder = tmp_path / "telemetry"
+    with Telemetry(folder, privacy=Privacy("sample", share=1.0)) as telemetry:
+        telemetry(fact(0, model="points", input=np.zeros(2, np.float32)))
+        assert telemetry.flush()
+        with pytest.raises(TooFewError, match="1 inputs of points were kept"):
+            look_at_samples(folder, "points", 2, run, run, "raw", seed=0)
+        for index, point in enumerate(np.random.default_rng(0).normal(size=(2000, 2)).astype(np.float32)):
+            telemetry(fact(index, model="points", input=point))
+        assert telemetry.flush()
+    found = look_at_samples(folder, "points", 2, run, run, "raw", seed=0)
+    assert (found.n, found.difference, found.stderr) == (2000, 0.0, 0.0)
+    assert found.candidate > 0
+    again = look_at_samples(folder, "points", 2, run, run, "raw", seed=1)
+    assert again.candidate != found.candidate, "other seeds, the same inputs"
+
+
 def test_a_kill_while_facts_are_judged_counts_none_twice(stage: Stage, tmp_path: Path) -> None:
     stage.court.sit()  # begins the trial
     stage.court.rise()
@@ -250,4 +309,3 @@ def test_a_kill_while_facts_are_judged_counts_none_twice(stage: Stage, tmp_path:
     stage.court.rise()
     told = stage.trial()
     assert told["verdict"]["requests"] == total
-    assert not override_path(stage.folder, "digits", 2).exists()

@@ -49,6 +49,9 @@ def serve(
         Literal["anytime-valid", "naive"],
         typer.Option(help="naive compares means, and promises nothing."),
     ] = "anytime-valid",
+    canary_frechet: Annotated[
+        bool, typer.Option("--canary-frechet", help="Judge Fréchet distances, too, from `lowerbound canary --look`.")
+    ] = False,
     shadow_share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Of the requests that a shadow scores too, in idle moments.")
     ] = 1.0,
@@ -84,7 +87,13 @@ def serve(
         telemetry="" if no_telemetry else str(place_of(telemetry)),
         privacy=privacy,
         sample_share=sample_share,
-        rules=Rules(share=canary_share, soak_s=3600 * canary_hours, margin=canary_margin, judgement=canary_judgement),
+        rules=Rules(
+            share=canary_share,
+            soak_s=3600 * canary_hours,
+            margin=canary_margin,
+            metrics=("error", "far_worse", "frechet") if canary_frechet else ("error", "far_worse"),
+            judgement=canary_judgement,
+        ),
         shadow_share=shadow_share,
         encode_share=encode_share,
         gate_level=gate_level,

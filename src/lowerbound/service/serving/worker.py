@@ -87,7 +87,7 @@ class Worker:
         registry = Registry(options.registry)
         self.watcher = Watcher(registry, options.names, load, self.router)
         self.court: Court | None = None
-        if self.telemetry is not None and place.slot == 0:
+        if self.telemetry is not None:  # each process has one; one of them sits
             self.court = Court(
                 self.telemetry.folder, registry, self.watcher.candidates, options.rules, self.watcher.nudge
             )

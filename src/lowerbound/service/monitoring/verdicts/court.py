@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,11 +14,13 @@ from lowerbound.errors import ConflictError, LowerboundError, RunError, UsageErr
 from lowerbound.files import exclusive, read_json, write_json
 from lowerbound.service.candidate import Candidate
 from lowerbound.service.monitoring.telemetry.history import History
+from lowerbound.service.monitoring.verdicts.frechet import Look
 from lowerbound.service.monitoring.verdicts.rules import Rules
 from lowerbound.service.monitoring.verdicts.trial import FOLDER, Trial, path_of
 from lowerbound.service.monitoring.verdicts.verdict import Action, Verdict
 
 LOCK = "court.lock"
+OVERRIDE, LOOK = ".override.json", ".look.json"  # where word for the court waits, beside a trial's file
 AT_ONCE = 5000  # facts that are read in one go
 PATIENCE_S = 10.0  # of an operator's decision
 SAVE_S = 1.0  # between two writes of a file; what a kill -9 takes is read again
@@ -126,9 +129,9 @@ class Court:
             return
         facts = self._history.after(trial.cursor, AT_ONCE)
         trial.take(facts, now)
-        overridden = self._override(trial, now)
+        overridden, looked = self._override(trial, now), self._look(trial, now)
         verdict = trial.judge.verdict(now)
-        changed = overridden or self._said.get(candidate) != verdict.action
+        changed = overridden or looked or self._said.get(candidate) != verdict.action
         if changed or now - self._saved[candidate] >= SAVE_S:
             trial.save(now)
             self._saved[candidate] = now
@@ -137,18 +140,29 @@ class Court:
             logger.info("%s:%d (%s): %s. %s", *_named(candidate), verdict.action.replace("_", " "), verdict.reason)
         if candidate.place == "canary" and verdict.action != "hold" and not (trial.trouble and not overridden):
             self._act(trial, verdict, now)
-        if overridden:
-            override_path(self._folder, candidate.name, candidate.number).unlink()
+        for taken, suffix in ((overridden, OVERRIDE), (looked, LOOK)):  # only now: what was not saved is taken again
+            if taken:
+                trial.path.with_suffix(suffix).unlink()
 
     def _override(self, trial: Trial, now: float) -> bool:
         """Take in what an operator decided, if there is something."""
-        path = override_path(self._folder, trial.candidate.name, trial.candidate.number)
+        path = trial.path.with_suffix(OVERRIDE)
         if not path.is_file():
             return False
         given: dict[str, Any] = read_json(path)
         trial.judge.override(given["action"], given["who"], given["why"], given["at"])
         trial.trouble = ""
         trial.save(now)
+        return True
+
+    def _look(self, trial: Trial, now: float) -> bool:
+        """Take in a comparison of Fréchet distances, if there is one and it is judged."""
+        path = trial.path.with_suffix(LOOK)
+        if not path.is_file():
+            return False
+        if "frechet" in trial.judge.rules.metrics:
+            trial.judge.look(Look(**read_json(path)), now)
+            trial.save(now)
         return True
 
     def _act(self, trial: Trial, verdict: Verdict, now: float) -> None:
@@ -177,12 +191,8 @@ class Court:
         if trial.ended is None:
             trial.save(self._clock())
         self._said.pop(candidate, None)
-        override_path(self._folder, candidate.name, candidate.number).unlink(missing_ok=True)
-
-
-def override_path(folder: Path, name: str, number: int) -> Path:
-    """Where an operator's decision waits for the court."""
-    return path_of(folder, name, number).with_suffix(".override.json")
+        for suffix in (OVERRIDE, LOOK):
+            trial.path.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def decide(folder: Path, name: str, number: int, action: Action, who: str, why: str) -> dict[str, Any]:
@@ -194,19 +204,38 @@ def decide(folder: Path, name: str, number: int, action: Action, who: str, why: 
     """
     if not who or not why:
         raise UsageError("a decision was given without who made it and why; name both with --who and --why.")
-    path, trial = override_path(folder, name, number), path_of(folder, name, number)
+    given = {"action": action, "who": who, "why": why, "at": time.time()}
+    return _deliver(folder, name, number, OVERRIDE, given)
+
+
+def deliver(folder: Path, name: str, number: int, look: Look) -> dict[str, Any]:
+    """Let the court know a comparison of Fréchet distances; what the candidate's file says then.
+
+    Raises:
+        UsageError: no server judges this candidate, or not by Fréchet distances.
+        NotSavedError: the disk is full.
+    """
+    trial = path_of(folder, name, number)
+    if trial.is_file() and "frechet" not in read_json(trial)["rules"]["metrics"]:
+        raise UsageError(f"{name}:{number} is not judged by Fréchet distances; serve it with --canary-frechet.")
+    return _deliver(folder, name, number, LOOK, asdict(look))
+
+
+def _deliver(folder: Path, name: str, number: int, suffix: str, given: dict[str, Any]) -> dict[str, Any]:
+    trial = path_of(folder, name, number)
+    path = trial.with_suffix(suffix)
     if not trial.is_file():
         raise UsageError(
             f"no server judges {name}:{number} with telemetry in {folder}; start one, or use the registry."
         )
-    write_json(path, {"action": action, "who": who, "why": why, "at": time.time()})
+    write_json(path, given)
     end = time.monotonic() + PATIENCE_S
     while path.is_file() and time.monotonic() < end:
         time.sleep(0.05)
     if path.is_file():
         path.unlink(missing_ok=True)
         raise UsageError(
-            f"no server took the decision about {name}:{number} within {PATIENCE_S:g} s; start one with --telemetry "
+            f"no server took what was said of {name}:{number} within {PATIENCE_S:g} s; start one with --telemetry "
             f"{folder}, or use `lowerbound registry`."
         )
     found: dict[str, Any] = read_json(trial)
