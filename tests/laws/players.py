@@ -76,7 +76,9 @@ def take(loop: Loop, number: int, player: Player) -> Touched:
 def check(loop: Loop, number: int, player: Player) -> None:
     """A turn reaches and moves what is the player's, and nothing else; a critic's leaves all of the model alone."""
     named = parameters(loop)
-    own = {name for name in named if name.startswith("objective." if player.role == "critic" else "model.")}
+    parameters_of = {id(parameter) for parameter in loop.own[player.role]}
+    own = {name for name, value in named.items() if id(value) in parameters_of}
+    assert all(name.startswith("objective." if player.role == "critic" else "model.") for name in own)
     found = take(loop, number, player)
     given = {name for name in own if name.startswith("model.prior.")}  # what is matched with a prior does not move it
     assert own - given <= found.reached <= own, (player.role, found.reached ^ own)

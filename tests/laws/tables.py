@@ -697,6 +697,15 @@ OBJECTIVES: dict[str, ObjectiveRow] = {
         {"kind": "perceptual", "comparison": RANDOM, "objective": {"kind": "vae-gan", "critic": CRITIC}},
         "vae-convolutional",
     ),
+    "settled": ObjectiveRow(
+        {
+            "kind": "settled",
+            "objective": {"kind": "elbo", "beta": {"kind": "linear", "start": 0.1, "end": 0.5, "steps": 4}},
+        }
+    ),
+    "settled-growing": ObjectiveRow(
+        {"kind": "settled", "objective": {"kind": "growing-importance", "samples": 3, "steps": 2}}
+    ),
     "focus-decoder": ObjectiveRow({"kind": "focus", "role": "decoder"}, "vae-convolutional"),
     "focus-decoder-codebook": ObjectiveRow(
         {"kind": "focus", "role": "decoder", "objective": {"kind": "elbo", "penalties": {"commitment": 0.25}}},

@@ -52,8 +52,9 @@ SETTINGS: dict[str, Table] = {
     "factor-vae": {"critic": CRITIC},
     "vae-gan": {"critic": CRITIC},
 }
-# They train models with a class among their latents, and models that are drawn from and no more.
-OF_OTHERS = {"adversarial-labels", "adversarial-samples"}
+# They train models with a class among their latents, and models that are drawn from and no more; the last two train as
+# another objective does.
+OF_OTHERS = {"adversarial-labels", "adversarial-samples", "focus", "settled"}
 # Their loss moves with what they hold, so only the distortion must fall.
 MOVING = {"geco", "target-rate", "adversarial-prior", "factor-vae", "vae-gan"}
 

@@ -64,6 +64,7 @@ from lowerbound.model.objectives import (
     rates,
     reconstruction,
     schedules,
+    settled,
     slopes,
 )
 from lowerbound.model.spec import Context, DataSpec, Outside, Settings
@@ -104,6 +105,7 @@ OBJECTIVES: Kinds = {
     "balanced": rates.Balanced,
     "perceptual": perceptual.Perceptual,
     "focus": focus.Focus,
+    "settled": settled.Settled,
 }
 PARTS: Groups = {
     objective.Objective: OBJECTIVES,

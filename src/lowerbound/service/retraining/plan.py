@@ -55,7 +55,7 @@ class Plan(BaseModel):
     wrong: Share = 0.05
     slices: Literal["auto", "label", "cluster", "none"] = "auto"
     clusters: int = Field(default=8, gt=1)
-    smallest: int = Field(default=50, ge=20)
+    smallest: int = Field(default=100, ge=20)
     start: bool
     role: Literal["decoder", "prior"] | None = None
     training: Table = {}
@@ -128,8 +128,10 @@ def candidate_recipe(origin: Recipe, plan: Plan, data: Table, stable: Path) -> R
             training.pop(other)
     table = origin.dump() | {"data": data, "training": training | plan.training}
     table["start"] = str(stable) if plan.start else None
+    if plan.start:
+        table["objective"] = {"kind": "settled", "objective": table["objective"]}
     if plan.role is not None:
-        table["objective"] = {"kind": "focus", "role": plan.role, "objective": origin.objective}
+        table["objective"] = {"kind": "focus", "role": plan.role, "objective": table["objective"]}
     return parse(table, f"the recipe of a candidate (tier {plan.tier})")
 
 
