@@ -85,7 +85,7 @@ def test_too_few_rows_are_undecided_and_say_how_many_are_needed() -> None:
     for seed in range(9, 12):
         power.append(kept(0.0, seed, needed, 0.2))
     assert 0.7 < np.mean(power) < 0.99, "the number is an estimate from 40 rows"
-    assert f"about {needed:,} are needed" in found.sentence()
+    assert f"about {needed:,} are needed to tell" in found.sentence()
 
 
 def test_the_limit_is_where_the_test_turns() -> None:

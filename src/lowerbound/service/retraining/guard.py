@@ -75,8 +75,8 @@ class Finding:
     def sentence(self) -> str:
         """What was found, for a person."""
         found = f"{self.metric} on {self.slice} {self.change:+.1%} against {self.against} ({self.rows:,} rows"
-        if self.verdict == "undecided":
-            return f"{found}, of which about {self.needed:,} are needed to tell)"
+        if self.verdict == "undecided" and self.rows < self.needed:
+            return f"{found}, and about {self.needed:,} are needed to tell)"
         return f"{found}, at most {self.limit:+.1%})"
 
 

@@ -85,7 +85,8 @@ TIERS: dict[str, Table] = {
         "days": 7.0,
         "start": True,
         "freeze": True,
-        "training": {**GENTLE, "epochs": 20.0},
+        "shares": {PRODUCTION: 0.3},
+        "training": {**GENTLE, "epochs": 40.0},
     },
 }
 
