@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -47,6 +46,7 @@ def retrain(
     json_: Json = False,
 ) -> None:
     """Retrain a model on its requests, and let the server try it if it forgot nothing; ends with 1 if it is refused."""
+    from lowerbound.service.monitoring.telemetry.database import place_of
     from lowerbound.service.registry.registry import Registry
     from lowerbound.service.retraining.job import Job
     from lowerbound.service.retraining.plan import read_plan
@@ -56,7 +56,7 @@ def retrain(
     chosen = read_plan(tier, plan, set_ or [])
     with Stop() as stopping:
         found = retrain_model(
-            Job(name, chosen, folder, Registry(registry, files), store(telemetry), data_dir, suite), stopping.asked
+            Job(name, chosen, folder, Registry(registry, files), place_of(telemetry), data_dir, suite), stopping.asked
         )
     if json_:
         print_json(found.json())
@@ -64,11 +64,6 @@ def retrain(
         describe(found)
     if found.outcome == "refused":
         raise typer.Exit(1)
-
-
-def store(telemetry: Path | None) -> Path:
-    """Where facts are kept."""
-    return telemetry or Path(os.environ.get("LOWERBOUND_TELEMETRY") or "telemetry")
 
 
 def describe(found: Outcome) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from lowerbound.app.cli.console import Json, print_json, say
 from lowerbound.app.cli.registry import Files, Where
-from lowerbound.app.cli.retrain import DataDir, PlanFile, Telemetry, store
+from lowerbound.app.cli.retrain import DataDir, PlanFile, Telemetry
 from lowerbound.app.cli.train import Stop
 
 if TYPE_CHECKING:
@@ -37,16 +37,20 @@ def watch(
     json_: Json = False,
 ) -> None:
     """Watch models until SIGTERM: look for drift, retrain what is due, and keep the house of telemetry."""
+    from lowerbound.app.report.drifted import write_drifted
+    from lowerbound.service.monitoring.looking.monitor import Monitor
+    from lowerbound.service.monitoring.telemetry.database import place_of
     from lowerbound.service.registry.registry import Registry
-    from lowerbound.service.retraining.watcher import Watcher, schedules
+    from lowerbound.service.retraining.watcher import Watcher, looking, schedules
 
     given = {"weekly": weekly, "monthly": monthly, "on-drift": on_drift}
     tasks = schedules({task: tier for task, tier in given.items() if tier != "nothing"}, plan)
-    place = Registry(registry, files)
+    place, facts = Registry(registry, files), place_of(telemetry)
     for name in names:
         place.resolve(name)
+    looks = [looking(Monitor(facts, place, report=write_drifted))]
     with Stop() as stopping:
-        watcher = Watcher(names, place, store(telemetry), out, tasks, data_dir=data_dir, stop=stopping.asked)
+        watcher = Watcher(names, place, facts, out, tasks, looks=looks, data_dir=data_dir, stop=stopping.asked)
         events = watcher.round()
         _show(events, json_)
         while not once and not stopping.asked():

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lowerbound.errors import ConflictError, LowerboundError
+from lowerbound.errors import ConflictError, LowerboundError, TooFewError
+from lowerbound.service.monitoring.looking.monitor import Monitor
 from lowerbound.service.monitoring.telemetry.housekeeping import Retention, tidy
 from lowerbound.service.registry.leases import NEVER, Lease, Leases, next_due
 from lowerbound.service.registry.registry import Registry
@@ -79,6 +80,22 @@ def schedules(tiers: dict[str, str], file: Path | None = None) -> tuple[Schedule
         file: settings over those of every tier, in TOML.
     """
     return tuple(Schedule(task, read_plan(tier, file)) for task, tier in tiers.items())
+
+
+def looking(monitor: Monitor) -> Look:
+    """A look of a monitor, which keeps what it sees and raises its alerts: what a detector with a budget calls drift.
+
+    Requests that the gate refuses, or a server that answers wrongly, are no reason to learn.
+    """
+
+    def look(name: str, now: float) -> str | None:
+        try:
+            told = monitor.step([name], now)
+        except TooFewError:  # requests are still coming
+            return None
+        return next((one.look.said() for one in told if one.look.drift), None)
+
+    return look
 
 
 class Watcher:
