@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.stats import betabinom
 from torch import Tensor
 
 from lowerbound.errors import DataError, LowerboundError, TooFewError
 from lowerbound.lab.generation import use
 from lowerbound.lab.reference import Reference
 from lowerbound.model.families.family import Family
-from lowerbound.service.monitoring.drift.attribution import SURE, Attributor
+from lowerbound.service.monitoring.drift.attribution import LEVEL, Attributor
 from lowerbound.service.monitoring.drift.window import Array
 from lowerbound.service.monitoring.incidents import SHOWN, Cause
 from lowerbound.service.monitoring.looking.baseline import Baseline
@@ -142,13 +143,13 @@ def _causes(
 
 
 def _refused(stretch: Stretch, baseline: Baseline) -> list[Cause]:
-    """What the gate refused more than the baseline's share, by its reason."""
+    """What the gate refused more often than chance explains beside the baseline, by its reason."""
     rows = baseline.window.size + sum(baseline.refused.values())
     found = []
     for reason, count in stretch.reasons.items():
-        share = count / stretch.asked
+        share, before = count / stretch.asked, baseline.refused.get(reason, 0)
         stderr = float(np.sqrt(share * (1 - share) / stretch.asked))
-        if share - baseline.refused.get(reason, 0) / rows > SURE * stderr:
+        if count > betabinom.isf(LEVEL, stretch.asked, before + 1, rows - before + 1):
             name = SEES.get(reason, f"inputs refused as `{reason}`")
             found.append(Cause(f"{name}, refused" if reason in SHOWS_NOTHING else name, share, stderr))
     return found
