@@ -289,14 +289,14 @@ class Monitor:
 
     def _explain(self, version: Version, found: Look, stretch: Stretch) -> Explanation:
         looker = self._looker(version, stretch)
-        opened = [
-            one.opened
-            for one in self.incidents.all(version.name)
-            if one.open and ALERTS[one.kind].trouble == "requests"
-        ]
-        since = min([found.since, *opened])
-        whole = self.read(version, since, found.until + 1e-6, REQUESTS) if since < found.since else stretch
-        behind = whole.recent(REQUESTS) if since < found.since else stretch.recent(self.looking.window)
+        known = self.incidents.all(version.name)
+        opened = [one.opened for one in known if one.open and ALERTS[one.kind].trouble == "requests"]
+        length = found.until - found.since  # of a look: an incident is opened at the end of one
+        since = min([found.since, *(at - length for at in opened)])
+        if since < found.since:
+            behind = self.read(version, since, found.until + 1e-6, REQUESTS).recent(REQUESTS)
+        else:
+            behind = stretch.recent(self.looking.window)
         model = self._models.get(version.hash) or load(version.path)
         self._models = {version.hash: model}
         return explain(
