@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import socket
@@ -20,14 +21,18 @@ from typing import Any
 import pytest
 from made_facts import NOW, fact
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from lowerbound.errors import NotSavedError, UsageError
+from lowerbound.service.monitoring.telemetry.fact import Fact
 from lowerbound.service.monitoring.telemetry.history import Choice, History
 from lowerbound.service.monitoring.telemetry.housekeeping import Retention, tidy
 from lowerbound.service.monitoring.telemetry.influx import InfluxExporter, line
 from lowerbound.service.monitoring.telemetry.otlp import OtlpExporter
 from lowerbound.service.monitoring.telemetry.periodic import Periodic
 from lowerbound.service.monitoring.telemetry.prometheus import prometheus_text
+from lowerbound.service.monitoring.telemetry.spans import SpanExporter
 from lowerbound.service.monitoring.telemetry.store import Telemetry
 
 START_S = 60
@@ -291,3 +296,49 @@ def test_exports_go_on_after_a_failure() -> None:
 def test_addresses_that_are_none_are_refused(store: Path) -> None:
     with pytest.raises(UsageError, match="begins with http"):
         InfluxExporter(store, "file:///etc", "x").push()
+
+
+def test_a_collector_gets_one_span_for_each_request_once(tmp_path: Path) -> None:
+    answers, got = [200, 503, 200], []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            status = answers.pop(0)
+            if status == 200:
+                got.append((self.path, ExportTraceServiceRequest.FromString(body)))
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    ordinary = {"model": "digits", "version": "1f0c", "alias": "stable", "verb": "encode"}
+    first = [Fact(1000.5, "one", **ordinary, row=row, rate=2.0, total_s=0.25, queue_s=0.125) for row in range(3)]
+    shadow = Fact(1000.6, "one", **{**ordinary, "alias": "shadow", "version": "9a9a"}, rate=3.0)
+    failed = Fact(1001.0, "two", **ordinary, status=500, reason="engine-failed", total_s=1.0)
+    with Telemetry(tmp_path) as telemetry, answering(Collector) as url:
+        exporter = SpanExporter(tmp_path, url)
+        for fact in (*first, shadow):
+            telemetry(fact)
+        assert telemetry.flush()
+        assert exporter.push() == 4
+        assert exporter.push() == 0
+        telemetry(failed)
+        assert telemetry.flush()
+        with pytest.raises(NotSavedError, match="503"):
+            exporter.push()
+        assert exporter.push() == 1
+    assert [path for path, _ in got] == ["/v1/traces", "/v1/traces"]
+    spans = [span for _, request in got for span in request.resource_spans[0].scope_spans[0].spans]
+    one, beside, two = spans
+    assert one.trace_id == beside.trace_id == hashlib.sha256(b"one").digest()[:16] != two.trace_id
+    assert one.span_id != beside.span_id
+    assert one.end_time_unix_nano - one.start_time_unix_nano == 250_000_000
+    assert (one.name, one.kind, one.status.code) == ("encode digits", Span.SPAN_KIND_SERVER, 0)
+    said = {each.key: each.value for each in one.attributes}
+    assert said["lowerbound.rows"].int_value == 3
+    assert said["lowerbound.queue_s"].double_value == 0.125
+    assert said["lowerbound.request"].string_value == "one"
+    assert "lowerbound.norm" not in said, "which is not known"
+    assert (two.status.code, two.status.message) == (Status.STATUS_CODE_ERROR, "engine-failed")

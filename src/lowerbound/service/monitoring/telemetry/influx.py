@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from lowerbound.service.monitoring.telemetry.database import LABELS, NUMBERS, connect
-from lowerbound.service.monitoring.telemetry.history import History
+from lowerbound.service.monitoring.telemetry.database import LABELS, NUMBERS
 from lowerbound.service.monitoring.telemetry.post import post
+from lowerbound.service.monitoring.telemetry.unsent import send_new
 
 MEASUREMENT = "lowerbound"
 CURSOR = "influx"
@@ -76,16 +75,9 @@ class InfluxExporter:
             UsageError: the server refused them.
             NotSavedError: it could not be reached; what it did not take is sent at the next call.
         """
-        history, sent = History(self._folder), 0
-        with contextlib.closing(connect(self._folder)) as connection:
-            while True:
-                found = connection.execute("SELECT last FROM cursors WHERE name = ?", (self._cursor,)).fetchone()
-                last = found[0] if found else 0
-                facts = history.after(last, self._batch)
-                if not facts:
-                    return sent
-                body = "\n".join(map(line, facts)).encode(errors="replace")
-                post(self._url, body, self._headers, self._timeout_s)
-                connection.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", (self._cursor, facts[-1]["id"]))
-                self.skipped += facts[0]["id"] - last - 1
-                sent += len(facts)
+        return send_new(self._folder, self._cursor, self._batch, self._send)
+
+    def _send(self, facts: list[dict[str, Any]], skipped: int) -> None:
+        body = "\n".join(map(line, facts)).encode(errors="replace")
+        post(self._url, body, self._headers, self._timeout_s)
+        self.skipped += skipped

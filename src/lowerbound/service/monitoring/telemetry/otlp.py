@@ -50,7 +50,7 @@ class OtlpExporter:
         totals = self._history.totals()
         request = self._service.ExportMetricsServiceRequest()
         resource = request.resource_metrics.add()
-        _label(resource.resource, {"service.name": "lowerbound"})
+        label(resource.resource, {"service.name": "lowerbound"})
         scope = resource.scope_metrics.add()
         scope.scope.name = "lowerbound.telemetry"
         now = time.time_ns()
@@ -71,7 +71,7 @@ class OtlpExporter:
         metric.sum.aggregation_temporality = self._metrics.AGGREGATION_TEMPORALITY_CUMULATIVE
         for labels, count in counts:
             point = metric.sum.data_points.add(start_time_unix_nano=self._since, time_unix_nano=now, as_int=count)
-            _label(point, labels)
+            label(point, labels)
 
     def _add_histogram(self, metric: Any, name: str, totals: list[Total], now: int) -> None:
         metric.histogram.aggregation_temporality = self._metrics.AGGREGATION_TEMPORALITY_CUMULATIVE
@@ -87,9 +87,10 @@ class OtlpExporter:
                     bucket_counts=counts,
                     explicit_bounds=EDGES[name],
                 )
-                _label(point, total.labels)
+                label(point, total.labels)
 
 
-def _label(thing: Any, labels: dict[str, str]) -> None:
+def label(thing: Any, labels: dict[str, str]) -> None:
+    """Add attributes to a message that has them."""
     for key, value in labels.items():
         thing.attributes.add(key=key).value.string_value = value
