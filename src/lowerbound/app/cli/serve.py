@@ -38,6 +38,9 @@ def serve(
     sample_share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Of requests whose inputs are kept with --privacy sample.")
     ] = 0.01,
+    otlp: Annotated[
+        str, typer.Option(help="Address of a collector of OpenTelemetry, such as http://127.0.0.1:4318.")
+    ] = "",
     canary_share: Annotated[
         float, typer.Option(min=1e-6, max=1.0, help="Of the clients that a canary answers.")
     ] = 0.05,
@@ -85,6 +88,7 @@ def serve(
         threads=threads,
         keys="" if keys is None else str(keys),
         telemetry="" if no_telemetry else str(place_of(telemetry)),
+        otlp=otlp,
         privacy=privacy,
         sample_share=sample_share,
         rules=Rules(

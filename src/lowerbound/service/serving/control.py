@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
@@ -42,6 +43,9 @@ class State(Protocol):
     def metrics(self) -> bytes:
         """Of all processes, in the form of Prometheus."""
 
+    def telemetry_metrics(self) -> bytes:
+        """Of what telemetry keeps, likewise; it reads from a disk."""
+
 
 def application(state: State, keys: Keys) -> FastAPI:
     """The application.
@@ -76,6 +80,12 @@ def application(state: State, keys: Keys) -> FastAPI:
     async def metrics(request: Request) -> Response:
         allow(request, "operate")
         return Response(state.metrics(), media_type="text/plain; version=0.0.4")
+
+    @app.get("/metrics/telemetry", tags=["state"], summary="Totals of telemetry, likewise, across restarts.")
+    async def telemetry_metrics(request: Request) -> Response:
+        allow(request, "operate")
+        text = await asyncio.to_thread(state.telemetry_metrics)
+        return Response(text, media_type="text/plain; version=0.0.4")
 
     @app.get("/v1/models", tags=["models"], summary="What is served, and what its gate refuses.")
     async def models(request: Request) -> Response:

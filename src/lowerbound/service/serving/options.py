@@ -22,6 +22,7 @@ class Options:
         threads: of one computation; 0 shares the cores among the workers.
         keys: file of keys; "" for none.
         telemetry: folder for facts; "" for none.
+        otlp: address of a collector of OpenTelemetry; "" for none.
         privacy, sample_share: what is kept of inputs, and of how many, as in `Privacy`.
         rules: by which candidates are judged; its share is that of a canary's clients.
         shadow_share, encode_share: of requests that are scored in idle moments, as in `Shares`.
@@ -42,6 +43,7 @@ class Options:
     threads: int = 0
     keys: str = ""
     telemetry: str = ""
+    otlp: str = ""
     privacy: Literal["none", "hash", "code", "sample"] = "code"
     sample_share: float = 0.01
     rules: Rules = field(default_factory=Rules)

@@ -21,6 +21,7 @@ from lowerbound.errors import LowerboundError
 from lowerbound.service.monitoring.telemetry.fact import Privacy
 from lowerbound.service.monitoring.telemetry.housekeeping import keep_house
 from lowerbound.service.monitoring.telemetry.periodic import Periodic
+from lowerbound.service.monitoring.telemetry.prometheus import prometheus_text
 from lowerbound.service.monitoring.telemetry.store import Telemetry
 from lowerbound.service.monitoring.verdicts.assignment import assigned
 from lowerbound.service.monitoring.verdicts.court import Court
@@ -32,6 +33,7 @@ from lowerbound.service.serving.control import application
 from lowerbound.service.serving.deployment import Deployment, deploy
 from lowerbound.service.serving.door import Door, Limits
 from lowerbound.service.serving.exchange import Request
+from lowerbound.service.serving.exporting import Export
 from lowerbound.service.serving.gate import Gate, Incidents, log
 from lowerbound.service.serving.keys import Keys
 from lowerbound.service.serving.logs import log_lines
@@ -70,6 +72,7 @@ class Worker:
         privacy = Privacy(options.privacy, options.sample_share)
         self.telemetry = Telemetry(options.telemetry, privacy=privacy) if options.telemetry else None
         self.house = keep_house(options.telemetry) if options.telemetry and place.slot == 0 else None
+        self.export = Export(options) if options.otlp and place.slot == 0 else None
         self.watch = LatencyWatch(limit_s=options.p99_s)
         self.incident = Incidents(log)
         self.batcher = Batcher(compute, options.batch_rows, options.waiting_rows)
@@ -87,6 +90,7 @@ class Worker:
         registry = Registry(options.registry)
         self.watcher = Watcher(registry, options.names, load, self.router)
         self.court: Court | None = None
+        self.sitting: Periodic | None = None
         if self.telemetry is not None:  # each process has one; one of them sits
             self.court = Court(
                 self.telemetry.folder, registry, self.watcher.candidates, options.rules, self.watcher.nudge
@@ -139,6 +143,10 @@ class Worker:
         others = [path for path in Path(self.place.folder).glob("*.prom") if path.stem != str(self.place.slot)]
         return merged(self.own_metrics(), others)
 
+    def telemetry_metrics(self) -> bytes:
+        """Of what telemetry keeps, across restarts."""
+        return prometheus_text(self.options.telemetry) if self.options.telemetry else b""
+
     # ------------------------------------------------------------------------------------------------- its life
 
     async def live(self, listener: socket.socket) -> int:
@@ -164,23 +172,43 @@ class Worker:
         config.load()
         server = _Server(config)
         await server.open(listener)
-        self.watcher.start()
-        sitting = None if self.court is None else Periodic("court", self.court.sit, SIT_S)
+        self.start()
         self._beat("ready")
         logger.info("ready after %.2f s", time.time() - self.started)
         code = await self._beats(ended)
-        self.watcher.stop()
-        if self.court is not None and sitting is not None:
-            sitting.close()
-            self.court.rise()
+        self.rest()
         await server.drain(self.door, self.options.drain_s)
-        self.batcher.close()
-        if self.house is not None:
-            self.house.close()
-        if self.telemetry is not None:
-            self.telemetry.close()
+        self.close()
         logger.info("ended")
         return code
+
+    def start(self) -> None:
+        """Follow the registry, and judge candidates."""
+        self.watcher.start()
+        if self.court is not None:
+            self.sitting = Periodic("court", self.court.sit, SIT_S)
+
+    def tend(self) -> None:
+        """What is to be done every second."""
+        self.watch.look()
+        try:
+            self.keys.refresh()
+        except LowerboundError as error:
+            logger.error("the keys stay as they were: %s", error)
+
+    def rest(self) -> None:
+        """Follow and judge no more."""
+        self.watcher.stop()
+        if self.court is not None and self.sitting is not None:
+            self.sitting.close()
+            self.court.rise()
+
+    def close(self) -> None:
+        """End what runs beside the loop; nothing is being answered any more."""
+        self.batcher.close()
+        for work in (self.house, self.telemetry, self.export):
+            if work is not None:
+                work.close()
 
     async def _beats(self, ended: asyncio.Event) -> int:
         """A sign of life to the supervisor every second, as long as there is life."""
@@ -188,11 +216,7 @@ class Worker:
             try:
                 await asyncio.wait_for(ended.wait(), timeout=1.0)
             except TimeoutError:
-                self.watch.look()
-                try:
-                    self.keys.refresh()
-                except LowerboundError as error:
-                    logger.error("the keys stay as they were: %s", error)
+                self.tend()
                 leave(Path(self.place.folder) / f"{self.place.slot}.prom", self.own_metrics())
                 if not self.batcher.alive:
                     logger.error("the engine is dead or stuck; this process ends")
