@@ -16,6 +16,8 @@ from lowerbound.service.serving.payload import Array, Arrays
 from lowerbound.service.serving.settings import VERBS
 
 Keep = Callable[[Fact], object]  # takes a fact; it neither waits nor raises
+NUMBERS = ("error", "rate", "norm", "p_value")
+VECTORS = ("rates", "variances")
 NONE: Iterable[None] = repeat(None)  # a column of what there is none of
 NAMES = frozenset({*VERBS, IDLE})
 
@@ -39,18 +41,13 @@ def facts_of(
     if deployment is None:
         return [Fact(now, request.id, "", verb=verb, status=status, reason=reason, queue_s=queue_s, total_s=total_s)]
     contract, version = deployment.contract, deployment.version
-    code = _code(outputs, contract)
-    seen = code is not None or request.blamed  # whether rows of the outputs are rows of the request
+    known = known_of(outputs, contract)
+    seen = "code" in known or request.blamed  # whether rows of the outputs are rows of the request
     rows = request.rows if seen else 1
     columns: list[Iterable[Any]] = [
-        _numbers(outputs.get("error")),
-        _numbers(outputs.get("rate")),
-        _vectors(outputs.get("rates")),
-        _vectors(code),
-        _vectors(outputs.get("variances")),
+        *(known.get(name, NONE) for name in ("error", "rate", "rates", "code", "variances")),
         np.array(request.pixels, np.float32) if seen and request.pixels else NONE,
-        _numbers(outputs.get("norm")),
-        _numbers(outputs.get("p_value")),
+        *(known.get(name, NONE) for name in ("norm", "p_value")),
         _as_stored(request.arrays["rows"], contract) if seen and inputs else NONE,
     ]
     labels = (version.name, version.hash, deployment.alias, verb, status, reason, request.gate)
@@ -58,16 +55,16 @@ def facts_of(
     # By place and not by name: this is done for each request, on its time.
     make: Callable[..., Fact] = Fact
     return [
-        make(now, request.id, *labels, row, *known, queue_s, compute_s, total_s, last) for row, *known, last in found
+        make(now, request.id, *labels, row, *values, queue_s, compute_s, total_s, last) for row, *values, last in found
     ]
 
 
-def _numbers(values: Array | None) -> Iterable[float | None]:
-    return NONE if values is None else values.tolist()
-
-
-def _vectors(values: Array | None) -> Iterable[Array | None]:
-    return NONE if values is None else values
+def known_of(outputs: Arrays, contract: Contract) -> dict[str, Any]:
+    """What facts keep of the engine's outputs, by their names for it, a row for each."""
+    found: dict[str, Any] = {name: outputs[name].tolist() for name in NUMBERS if name in outputs}
+    found |= {name: outputs[name] for name in VECTORS if name in outputs}
+    code = _code(outputs, contract)
+    return found if code is None else {**found, "code": code}
 
 
 def _code(outputs: Arrays, contract: Contract) -> Array | None:
