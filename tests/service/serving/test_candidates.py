@@ -21,7 +21,7 @@ import lowerbound
 from lowerbound.files import read_json
 from lowerbound.lab.run import Run
 from lowerbound.service.client import ServerError
-from lowerbound.service.monitoring.telemetry.history import History
+from lowerbound.service.monitoring.telemetry.history import Choice, History
 from lowerbound.service.monitoring.verdicts.assignment import assigned
 from lowerbound.service.registry.registry import Registry
 from lowerbound.service.serving.arrays import write_npy
@@ -88,7 +88,7 @@ def trial(place: Path, number: int) -> dict[str, Any]:
 
 def pairs(place: Path, candidate: str) -> int:
     """Rows that the store has of a candidate and of the stable version as well, each with an error."""
-    window = History(place.parent / "telemetry").window()
+    window = History(place.parent / "telemetry").window(Choice(idle=True))
     there = np.isfinite(window.error)
     keys = {
         alias: {
@@ -190,8 +190,12 @@ def test_judging_survives_kills_swaps_and_operators(own: Path, digits) -> None:
         assert registry.aliases(NAME)["shadow"].number == BAD, "a shadow harms nobody: its verdict is only said"
         assert version_of(server, digits, "user-1") == str(GOOD)
         assert command(own, "--of", "shadow").returncode == 1
-        window = History(own.parent / "telemetry").window()
-        assert set(window.verb[window.alias == "shadow"]) == {"idle"}
+        history = History(own.parent / "telemetry")
+        assert set(history.window(Choice(alias="shadow", idle=True)).verb) == {"idle"}
+        assert len(history.window(Choice(alias="shadow"))) == 0
+        assert "idle" not in history.window().verb
+        minutes = history.minutes(Choice(alias="shadow"))
+        assert minutes.requests.sum() == 0 < minutes.n["error"].sum()
         status, text = raw(server, b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         assert status == 200
         assert b"lowerbound_aside_dropped" in text

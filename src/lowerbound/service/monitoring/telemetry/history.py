@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from lowerbound.errors import DataError, TamperedError
 from lowerbound.files import sha256
 from lowerbound.service.monitoring.telemetry.database import LABELS, NUMBERS, ROLLED, VECTORS, connect_to_read
-from lowerbound.service.monitoring.telemetry.fact import Array
+from lowerbound.service.monitoring.telemetry.fact import IDLE, Array
 from lowerbound.service.monitoring.telemetry.rollups import EDGES
 from lowerbound.service.monitoring.telemetry.segments import FOLDER, read_segment
 from lowerbound.service.monitoring.telemetry.vectors import pack, unpack, unpack_input
@@ -32,6 +32,7 @@ class Choice:
         answered: only rows with a status below 400 (True) or from there (False).
         coded: only rows with a code.
         newest: only the last so many rows.
+        idle: whether rows that a version scored for comparison only are wanted as well; they repeat rows of requests.
     """
 
     since: float = 0.0
@@ -44,6 +45,7 @@ class Choice:
     answered: bool | None = None
     coded: bool = False
     newest: int | None = None
+    idle: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,9 @@ class Minutes:
 
     Attributes:
         minute: since 1970, (M,).
-        rows, requests, failed: rows; requests; rows with a status from 400, (M,).
-        n: finite numbers of each kind, by name, (M,); the names are error, rate, norm, queue_s,
-            compute_s, total_s.
+        rows, requests, failed: rows; requests; rows with a status from 400, (M,); of those that were asked for.
+        n: finite numbers of each kind, by name, (M,), of rows that were scored for comparison only, too; the names are
+            error, rate, norm, queue_s, compute_s, total_s.
         mean: of each kind, by name, (M,), NaN where there is none.
         log_mean, log_variance: of the logarithms (of 1e-12 at least), by name, (M,).
         highest: of each kind, by name, (M,).
@@ -180,8 +182,8 @@ class History:
         return columns["id"][there], np.stack(rows) if rows else np.zeros((0,))
 
     def minutes(self, choice: Choice | None = None) -> Minutes:
-        """Roll-ups by the minute; `coded` and `newest` do not matter here."""
-        choice = choice or Choice()
+        """Roll-ups by the minute; `coded`, `newest` and `idle` do not matter here."""
+        choice = replace(choice or Choice(), idle=True)
         with self._reading() as connection:
             series = self._series(connection, choice)
             minutes, numbers = (
@@ -349,6 +351,8 @@ def _wanted(labels: dict[str, Any], choice: Choice) -> bool:
     for name in ("model", "version", "alias", "verb", "gate"):
         if getattr(choice, name) is not None and labels[name] != getattr(choice, name):
             return False
+    if labels["verb"] == IDLE and not choice.idle and choice.verb != IDLE:
+        return False
     return choice.answered is None or (labels["status"] < 400) == choice.answered
 
 
@@ -375,10 +379,11 @@ def _rolled(minutes: Array, numbers: Array, series: dict[int, tuple[Any, ...]]) 
     minutes = minutes[np.isin(minutes[:, 1], list(series))]
     numbers = numbers[np.isin(numbers[:, 1], list(series))]
     when, places = np.unique(minutes[:, 0], return_inverse=True)
-    status = LABELS.index("status")
+    status, verb = LABELS.index("status"), LABELS.index("verb")
     failed = np.array([series[int(number)][status] >= 400 for number in minutes[:, 1]], bool)
+    asked = np.array([series[int(number)][verb] != IDLE for number in minutes[:, 1]], bool)
     rows, requests, lost = (
-        np.bincount(places, weights, len(when)).astype(np.int64)
+        np.bincount(places, weights * asked, len(when)).astype(np.int64)
         for weights in (minutes[:, 2], minutes[:, 3], minutes[:, 2] * failed)
     )
     n, mean, log_mean, log_variance, highest = Named(), Named(), Named(), Named(), Named()

@@ -52,7 +52,7 @@ def compare_codes(folder: Path, name: str, candidate: Side, stable: Side, newest
     """
     history = History(folder)
     mine, theirs = (
-        history.window(Choice(model=name, alias=side.alias, version=side.version, coded=True, newest=newest))
+        history.window(Choice(model=name, alias=side.alias, version=side.version, coded=True, newest=newest, idle=True))
         for side in (candidate, stable)
     )
     places = _joined(mine, theirs)
