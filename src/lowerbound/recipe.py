@@ -301,7 +301,7 @@ def overridden(table: Table, overrides: Iterable[str]) -> Table:
     for text in overrides:
         key, value = _override(text)
         changes = _overlay(changes, _nest(key.split("."), value))
-    return _merge(table, changes)
+    return merge(table, changes)
 
 
 def _load(source: str, above: tuple[Path, ...] = ()) -> Table:
@@ -316,7 +316,7 @@ def _load(source: str, above: tuple[Path, ...] = ()) -> Table:
         return table
     if not isinstance(base, str):
         raise RecipeError(f"recipe {source}: `base` is {base!r}; it must be the name of one recipe, or a path to one.")
-    return _merge(_load(base if base in shipped() else str(path.parent / base), (*above, path)), table)
+    return merge(_load(base if base in shipped() else str(path.parent / base), (*above, path)), table)
 
 
 def _table(path: Path, source: str) -> Table:
@@ -340,14 +340,14 @@ def _table(path: Path, source: str) -> Table:
     return table
 
 
-def _merge(below: Table, above: Table) -> Table:
+def merge(below: Table, above: Table) -> Table:
     """`above` over `below`, table by table; a table whose `kind` changes is replaced whole."""
     if "kind" in below and above.get("kind", below["kind"]) != below["kind"]:
         return above
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     if "steps" in above or "epochs" in above:  # one replaces the other
         for key in {"steps", "epochs"} - set(above):
             merged.pop(key, None)

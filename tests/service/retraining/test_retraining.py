@@ -31,10 +31,9 @@ NAME = digits.NAME
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry with a stable version, and telemetry of moved digits; not to be changed."""
-    folder = tmp_path_factory.mktemp("made")
-    digits.stable(folder)
+    folder = Path(shutil.copytree(trained, tmp_path_factory.mktemp("made"), dirs_exist_ok=True))
     digits.send(folder / "telemetry", digits.moved())
     return folder
 
@@ -109,6 +108,11 @@ def test_a_retrained_version_is_retrained_from_its_own_recipe(place: Path) -> No
     later = digits.NOW + 7 * 86400
     digits.send(place / "telemetry", digits.moved(seed=1), start=later - 3600)
     job = replace(job_of(place, "full", out="second"), clock=lambda: later)
+    before_it = place / "jobs" / "job" / "data"
+    before_it.rename(place / "elsewhere")
+    with pytest.raises(RunError, match="digits:2 was trained on cannot be read"):
+        retrain(job)
+    (place / "elsewhere").rename(before_it)
     found = retrain(job)
     assert (found.outcome, found.number) == ("done", 3), found.why
     before, after = (Run(registry.resolve(f"{NAME}:{number}").path).recipe() for number in (1, 3))
@@ -124,7 +128,7 @@ def test_a_retrained_version_is_retrained_from_its_own_recipe(place: Path) -> No
 
 def test_a_candidate_that_forgets_is_refused_and_the_slices_are_named(place: Path) -> None:
     digits.send(place / "telemetry", digits.inverted(), start=digits.NOW - 1800)
-    job = job_of(place, "emergency", "shares={production=1.0}", "training.epochs=30")
+    job = job_of(place, "emergency", "shares={production=1.0}", "training.epochs=15")
     found = retrain(job)
     assert found.outcome == "refused"
     assert "the candidate forgot" in found.why
@@ -142,7 +146,7 @@ def test_a_candidate_that_forgets_is_refused_and_the_slices_are_named(place: Pat
 
 def test_a_regime_is_learnt_beside_the_old_data_without_forgetting(place: Path) -> None:
     digits.send(place / "telemetry", digits.inverted(), start=digits.NOW - 1800)
-    found = retrain(job := job_of(place, "emergency", "shares={production=0.3}", "training.epochs=40"))
+    found = retrain(job := job_of(place, "emergency", "shares={production=0.3}", "training.epochs=25"))
     assert found.outcome == "done", found.why
     changes = {(each["slice"], each["metric"]): each["change"] for each in result(job, "guard")["findings"]}
     new = result(job, "collect")["data"]["requests"]

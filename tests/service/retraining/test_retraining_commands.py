@@ -15,17 +15,10 @@ from lowerbound.app.cli.main import app
 from lowerbound.service.registry.registry import Registry
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made")
-    digits.stable(folder)
-    return folder
-
-
 @pytest.fixture
-def place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in, with a registry, requests of the last hour, and a plan."""
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+def place(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with a registry and a plan."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "plan.toml").write_text("\n".join(digits.PLAN))
     return tmp_path
@@ -57,7 +50,7 @@ def test_retrain_and_what_it_says(place: Path) -> None:
 
 def test_a_refused_candidate_ends_with_1(place: Path) -> None:
     digits.send(place / "telemetry", digits.inverted(), start=recently())
-    settings = ("--set", "shares={production=1.0}", "--set", "training.epochs=30")
+    settings = ("--set", "shares={production=1.0}", "--set", "training.epochs=15")
     said = lowerbound(
         "retrain", "digits", "--tier", "emergency", "--plan", "plan.toml", *settings, "--out", "jobs/bad", code=1
     ).output

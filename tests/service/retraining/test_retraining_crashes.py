@@ -23,9 +23,8 @@ PROGRAM = Path(__file__).with_name("killed_retraining.py")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made")
-    digits.stable(folder)
+def made(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = Path(shutil.copytree(trained, tmp_path_factory.mktemp("made"), dirs_exist_ok=True))
     digits.send(folder / "telemetry", digits.moved())
     return folder
 

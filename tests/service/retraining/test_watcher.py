@@ -25,11 +25,10 @@ DAY = 86400.0
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry whose stable version was just made, and telemetry of the days after; not to be changed."""
-    folder = tmp_path_factory.mktemp("made")
-    registry = digits.stable(folder)
-    digits.send(folder / "telemetry", digits.moved(), start=born(registry) + 6 * DAY)
+    folder = Path(shutil.copytree(trained, tmp_path_factory.mktemp("made"), dirs_exist_ok=True))
+    digits.send(folder / "telemetry", digits.moved(), start=born(Registry(folder / "registry")) + 6 * DAY)
     return folder
 
 
@@ -44,7 +43,7 @@ def born(registry: Registry) -> float:
 
 def plans(folder: Path, tiers: dict[str, str]) -> tuple[Schedule, ...]:
     """Schedules that cost little."""
-    (folder / "plan.toml").write_text("\n".join(digits.PLAN))
+    (folder / "plan.toml").write_text("\n".join([*digits.PLAN, "training.epochs=1"]))
     return schedules(tiers, folder / "plan.toml")
 
 

@@ -8,6 +8,7 @@ evaluate.json   the candidate on the fixed suite              scores.safetensors
 guard.json      slice by slice, whether it forgot
 register.json   its number in the registry
 canary.json     that it became the canary
+refused.json    what was found where it was refused
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from lowerbound.errors import DataError
+from lowerbound.errors import DataError, RunError
 from lowerbound.files import read_json
 from lowerbound.lab.data.collected import Collected, join
 from lowerbound.lab.data.load import load_data
@@ -67,20 +67,29 @@ class Parent:
         """The rows that it was trained and judged on, by slice; of those for training at most `plan.rows`.
 
         Raises:
-            DataError: they are not where they were.
+            RunError: they are not where they were.
+            DataError: they cannot be divided as the plan says.
         """
-        table = self.run.recipe().data
-        if "sha256" in table and table["kind"] == "collected":
-            whole = Collected.load(Path(table["path"]), table["sha256"])
-        else:
-            data = load_data(table, self.data_dir, self.run.quarantine_path)
-            whole = join([_one_part(data.split(name), number, self.run) for number, name in enumerate(NAMES)], {})
-            whole = _divided(whole, [data.split(name).labels for name in NAMES], self.model, plan)
+        whole = self._known(plan)
         train = (whole.part == 0).nonzero()[:, 0]
         if len(train) <= plan.rows:
             return whole
         kept = train[torch.randperm(len(train), generator=generator(derive_seed(SEED, "replay")))[: plan.rows]]
         return whole.select(torch.cat([kept.sort().values, (whole.part != 0).nonzero()[:, 0]]))
+
+    def _known(self, plan: Plan) -> Collected:
+        table = self.run.recipe().data
+        try:
+            if table["kind"] == "collected":  # by a retraining before, with its slices
+                return Collected.load(Path(table["path"]), table["sha256"])
+            data = load_data(table, self.data_dir, self.run.quarantine_path)
+        except DataError as error:
+            raise RunError(
+                f"the data that {self.version.reference} was trained on cannot be read ({error}); put them back, or "
+                "say with --data-dir where they are."
+            ) from None
+        parts = [_one_part(data.split(name), number, self.run) for number, name in enumerate(NAMES)]
+        return _divided(join(parts, {}), [data.split(name).labels for name in NAMES], self.model, plan)
 
 
 def points_of(model: Family, rows: Collected) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lowerbound.errors import RecipeError
-from lowerbound.recipe import Recipe, explain, overridden, parse, suggest
+from lowerbound.recipe import Recipe, explain, merge, overridden, parse, suggest
 
 PRODUCTION = "production"
 Table = dict[str, Any]
@@ -85,7 +85,7 @@ TIERS: dict[str, Table] = {
         "days": 7.0,
         "start": True,
         "freeze": True,
-        "shares": {PRODUCTION: 0.3},
+        "shares": {PRODUCTION: 0.2},
         "training": {**GENTLE, "epochs": 40.0},
     },
 }
@@ -104,7 +104,7 @@ def read_plan(tier: str, file: Path | None = None, overrides: Iterable[str] = ()
     """
     if tier not in TIERS:
         raise RecipeError(f"there is no tier `{tier}`{suggest(tier, TIERS)}")
-    table = overridden({"tier": tier, **TIERS[tier], **({} if file is None else _read(file))}, overrides)
+    table = overridden(merge({"tier": tier, **TIERS[tier]}, {} if file is None else _read(file)), overrides)
     try:
         return Plan.model_validate(table)
     except ValidationError as error:
