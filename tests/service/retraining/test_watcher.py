@@ -47,8 +47,10 @@ def plans(folder: Path, tiers: dict[str, str]) -> tuple[Schedule, ...]:
     return schedules(tiers, folder / "plan.toml")
 
 
-def watcher(place: Path, now: float, tiers: dict[str, str] | None = None, **more: Any) -> Watcher:
-    registry = Registry(place / "registry")
+def watcher(
+    place: Path, now: float, tiers: dict[str, str] | None = None, where: str | None = None, **more: Any
+) -> Watcher:
+    registry = Registry(where or place / "registry", place / "registry" / "objects")
     tasks = plans(place, {"weekly": "incremental"} if tiers is None else tiers)
     return Watcher(
         [digits.NAME], registry, place / "telemetry", place / "out", tasks, clock=lambda: born(registry) + now, **more
@@ -152,20 +154,30 @@ def children(work: Sequence[Callable[[], object]]) -> list[multiprocessing.conte
 
 @forked
 @pytest.mark.slow
-def test_two_watchers_at_once_do_one_retraining(place: Path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_two_watchers_at_once_do_one_retraining(kind: str, place: Path, request: pytest.FixtureRequest) -> None:
+    where = None
+    if kind == "postgresql":
+        where = request.getfixturevalue("database")
+        registry = Registry(where, place / "registry" / "objects")
+        registry.add(place / "first", digits.NAME, card="To be tried out.")
+        registry.promote(digits.NAME, 1)
+
     def work() -> None:
-        watcher(place, 7.1 * DAY).round()
+        watcher(place, 7.1 * DAY, where=where).round()
 
     for process in children([work, work]):
         process.join(120)
         assert process.exitcode == 0
-    registry = Registry(place / "registry")
+    registry = Registry(where or place / "registry", place / "registry" / "objects")
     assert len(jobs(place)) == 1
     assert [version.number for version in registry.versions(digits.NAME)] == [1, 2]
     moves = [row for row in registry.history(digits.NAME) if row.alias == "canary"]
     assert len(moves) == 1
     job = read_json(place / "out" / digits.NAME / jobs(place)[0] / "job.json")
     assert all(state["attempts"] == 1 for state in job["states"].values())
+    (task,) = registry.leases().tasks()
+    assert task.last is not None
 
 
 @forked
