@@ -20,7 +20,7 @@ from lowerbound.service.monitoring.looking.settings import Looking
 from lowerbound.service.monitoring.telemetry.fact import Fact, Privacy
 from lowerbound.service.monitoring.telemetry.store import Telemetry
 from lowerbound.service.registry.registry import Registry
-from lowerbound.service.retraining.watcher import Watcher, looking, schedules
+from lowerbound.service.retraining.watcher import Watcher, looking, noting, schedules
 
 NOW, DAY = digits.NOW, 86400.0
 
@@ -64,6 +64,7 @@ def test_drift_is_seen_learnt_and_tried(trained: Path, tmp_path: Path) -> None:
         place / "out",
         schedules({"on-drift": "emergency"}, place / "plan.toml"),
         looks=[looking(monitor)],
+        after=[noting(monitor.incidents)],
         clock=lambda: now[0],
     )
     assert watcher.round() == []
@@ -73,7 +74,9 @@ def test_drift_is_seen_learnt_and_tried(trained: Path, tmp_path: Path) -> None:
     assert [event.kind for event in events] == ["drift", "done"], events
     (look,) = sorted((place / "telemetry" / "drift" / digits.NAME).glob("*.json"))[1:]
     assert read_json(look)["drift"]
-    assert monitor.incidents.all(digits.NAME), "and an incident is open"
+    (incident,) = monitor.incidents.all(digits.NAME)
+    assert [event.step for event in incident.timeline][-2:] == ["fix", "validate"]
+    assert "digits:2 is a candidate" in incident.timeline[-2].text
     assert registry.resolve(f"{digits.NAME}@canary").number == 2
     (job,) = (path for path in (place / "out" / digits.NAME).iterdir() if path.name != "suite")
     changes = {each["slice"]: each["change"] for each in read_json(job / "guard.json")["findings"]}

@@ -41,16 +41,26 @@ def watch(
     from lowerbound.service.monitoring.looking.monitor import Monitor
     from lowerbound.service.monitoring.telemetry.database import place_of
     from lowerbound.service.registry.registry import Registry
-    from lowerbound.service.retraining.watcher import Watcher, looking, schedules
+    from lowerbound.service.retraining.watcher import Watcher, looking, noting, schedules
 
     given = {"weekly": weekly, "monthly": monthly, "on-drift": on_drift}
     tasks = schedules({task: tier for task, tier in given.items() if tier != "nothing"}, plan)
     place, facts = Registry(registry, files), place_of(telemetry)
     for name in names:
         place.resolve(name)
-    looks = [looking(Monitor(facts, place, report=write_drifted))]
+    monitor = Monitor(facts, place, report=write_drifted)
     with Stop() as stopping:
-        watcher = Watcher(names, place, facts, out, tasks, looks=looks, data_dir=data_dir, stop=stopping.asked)
+        watcher = Watcher(
+            names,
+            place,
+            facts,
+            out,
+            tasks,
+            looks=[looking(monitor)],
+            after=[noting(monitor.incidents)],
+            data_dir=data_dir,
+            stop=stopping.asked,
+        )
         events = watcher.round()
         _show(events, json_)
         while not once and not stopping.asked():

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from lowerbound.errors import ConflictError, LowerboundError, TooFewError
+from lowerbound.files import read_json
+from lowerbound.service.monitoring.incidents import Incidents, Step
 from lowerbound.service.monitoring.looking.monitor import Monitor
 from lowerbound.service.monitoring.telemetry.housekeeping import Retention, tidy
 from lowerbound.service.registry.leases import NEVER, Lease, Leases, next_due
@@ -31,6 +33,7 @@ REST_S = DAY_S  # after a retraining on drift, before the next one
 logger = logging.getLogger(__name__)
 
 Look = Callable[[str, float], str | None]
+After = Callable[[str, Outcome, float], None]
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,21 @@ def looking(monitor: Monitor) -> Look:
     return look
 
 
+def noting(incidents: Incidents) -> After:
+    """What became of a retraining, in the timelines of the incidents of its model that are open."""
+
+    def note(name: str, found: Outcome, now: float) -> None:
+        steps: list[tuple[Step, str]] = [("fix", f"A retraining ended as {found.outcome}: {found.why}.")]
+        if (found.folder / "guard.json").exists():
+            judged = read_json(found.folder / "guard.json")
+            steps.append(("validate", f"On the fixed suite and on new requests, {judged['sentence']}."))
+        for one in incidents.all(name):
+            for step, text in steps if one.open else ():
+                incidents.note(one.id, step, text, now)
+
+    return note
+
+
 class Watcher:
     """Watches models. Any number of watchers may watch the same ones: each task is done by one of them.
 
@@ -111,6 +129,7 @@ class Watcher:
         out: folder of the retrainings, one in it for each model.
         tasks: what is done when.
         looks: each is asked with a name and the time; what it says is why there is drift, None that there is none.
+        after: is told of each retraining that ended, with the name and the time.
         data_dir: where the data of recipes lie.
         retention: of telemetry.
         stop: asked now and then.
@@ -127,6 +146,7 @@ class Watcher:
         tasks: Sequence[Schedule],
         *,
         looks: Sequence[Look] = (),
+        after: Sequence[After] = (),
         data_dir: Path | None = None,
         retention: Retention | None = None,
         stop: Callable[[], bool] = lambda: False,
@@ -134,7 +154,7 @@ class Watcher:
         lease_s: float = LEASE_S,
     ) -> None:
         self._names, self._registry, self._telemetry, self._out = names, registry, telemetry, out
-        self._tasks, self._looks, self._data_dir = tuple(tasks), tuple(looks), data_dir
+        self._tasks, self._looks, self._after, self._data_dir = tuple(tasks), tuple(looks), tuple(after), data_dir
         self._retention, self._stop, self._clock, self._lease_s = retention or Retention(), stop, clock, lease_s
         self._leases = registry.leases()
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(3).hex()}"
@@ -197,6 +217,8 @@ class Watcher:
         else:
             due = NEVER if schedule.every_s == NEVER else next_due(lease.due, schedule.every_s, now)
             self._leases.finish(lease, now, due)
+            for tell in self._after:
+                tell(lease.name, found, now)
 
     def _job(self, name: str, schedule: Schedule, lease: Lease) -> Job:
         """The retraining of a task: its folder is a function of when the task was due, so that any watcher finds it."""
