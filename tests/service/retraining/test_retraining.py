@@ -24,7 +24,7 @@ from lowerbound.service.registry.registry import Registry
 from lowerbound.service.retraining.collect import density_ratio, digest
 from lowerbound.service.retraining.job import Job
 from lowerbound.service.retraining.plan import read_plan
-from lowerbound.service.retraining.states import retrain
+from lowerbound.service.retraining.states import STATES, retrain
 from lowerbound.service.retraining.suite import INDEX, Suite
 
 NAME = digits.NAME
@@ -94,6 +94,9 @@ def test_the_lineage_of_a_candidate_is_in_the_registry(place: Path) -> None:
 def test_a_retraining_that_ended_is_not_done_again(place: Path) -> None:
     job = job_of(place, "incremental")
     first = retrain(job)
+    states = read_json(job.folder / "job.json")["states"]
+    assert list(states) == list(STATES)
+    assert all(state["ended"] >= state["began"] for state in states.values())
     position = Registry(place / "registry").position()
     assert retrain(replace(job, clock=lambda: digits.NOW + 1e6)) == first
     assert Registry(place / "registry").position() == position

@@ -205,18 +205,18 @@ class Job:
                 if work.stop():
                     raise StoppedError
                 clear_drafts(work.path(name))
-                began = self._note(work, name)
+                began = self._note(name)
                 found = state(work)
                 write_json(work.path(name), {"began": began, "ended": iso(self.clock()), **found})
         except StoppedError:
-            return self._write(work, None, "it was stopped; the same command goes on")
+            return self._write(None, "it was stopped; the same command goes on")
         except RefusedError as refusal:
             write_json(work.folder / "refused.json", {"why": str(refusal), **refusal.found})
-            return self._write(work, "refused", str(refusal))
+            return self._write("refused", str(refusal))
         except REFUSALS as error:
-            return self._write(work, "refused", str(error))
+            return self._write("refused", str(error))
         found = work.found("register")
-        return self._write(work, "done", f"{self.name}:{found['number']} is a candidate")
+        return self._write("done", f"{self.name}:{found['number']} is a candidate")
 
     def _begun(self) -> dict[str, Any]:
         """The content of job.json, which is written now if there is none."""
@@ -258,19 +258,27 @@ class Job:
         if there and not (self.folder / JOB).exists():
             raise RunError(f"{self.folder} is not empty and holds no retraining; choose another folder.")
 
-    def _note(self, work: Work, name: str) -> str:
-        """Write into job.json that a state begins."""
-        order = read_json(self.folder / JOB)
-        before = order["states"].get(name, {"attempts": 0})
+    def _note(self, name: str) -> str:
+        """Write into job.json that a state begins; returns when."""
+        order = self._written()
+        attempts = order["states"].get(name, {"attempts": 0})["attempts"] + 1
         began = iso(self.clock())
-        order["states"][name] = {"began": began, "attempts": before["attempts"] + 1}
+        order["states"][name] = {"began": began, "ended": None, "attempts": attempts}
         write_json(self.folder / JOB, order)
         return began
 
-    def _write(self, work: Work, outcome: str | None, why: str) -> dict[str, Any]:
-        order: dict[str, Any] = read_json(self.folder / JOB)
-        order |= {"outcome": outcome, "why": why, "ended": iso(self.clock()) if outcome else None}
+    def _write(self, outcome: str | None, why: str) -> dict[str, Any]:
+        """Write into job.json how it ended; returns its content."""
+        order = self._written() | {"outcome": outcome, "why": why, "ended": iso(self.clock()) if outcome else None}
         write_json(self.folder / JOB, order)
+        return order
+
+    def _written(self) -> dict[str, Any]:
+        """The content of job.json, with the times at which states ended."""
+        order: dict[str, Any] = read_json(self.folder / JOB)
+        for name, state in order["states"].items():
+            path = self.folder / f"{name}.json"
+            state["ended"] = read_json(path)["ended"] if path.exists() else None
         return order
 
 

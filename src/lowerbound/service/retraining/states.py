@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +25,7 @@ from lowerbound.service.retraining.collect import collect as collect_rows
 from lowerbound.service.retraining.guard import Scores, judge
 from lowerbound.service.retraining.job import Job, Outcome, RefusedError, State, StoppedError, Work
 from lowerbound.service.retraining.plan import candidate_recipe
-from lowerbound.service.retraining.suite import scores_of, slices_of
+from lowerbound.service.retraining.suite import Slice, scores_of, slices_of
 
 PROBES = 500  # rows whose codes must be what they were
 STABLE = "the stable version"
@@ -101,26 +102,8 @@ def evaluate(work: Work) -> dict[str, Any]:
     run = Run(work.run_folder)
     if not run.evaluation_path.exists():
         judge_run(run, data_dir=work.data_dir)
-    rows, plan, candidate = _rows(work), work.plan, run.model()
-    current = work.found("collect")["data"]
-    own = slices_of(rows, plan.suite_rows, plan.smallest)
-    number, known = work.parent.version.number, work.suite.entries()
-    for part in own:
-        if part.name != current["requests"] and part.name not in known:
-            frozen = replace(part, scores=scores_of(work.parent.model, part))
-            work.suite.freeze(frozen, number, current["sha256"])
-    judged = [
-        *work.suite.slices(),
-        *(part for part in own if part.name == current["requests"] and part.name not in known),
-    ]
-    kept: dict[str, torch.Tensor] = {}
-    for place, part in enumerate(judged):
-        for metric, values in scores_of(work.parent.model, part).items():
-            kept[f"{place}/{metric}/baseline"] = values
-        for metric, values in scores_of(candidate, part).items():
-            kept[f"{place}/{metric}/candidate"] = values
-        for metric, values in part.scores.items() if part.version not in (None, number) else ():
-            kept[f"{place}/{metric}/frozen"] = values
+    judged = _judged(work)
+    kept = _scores(work, judged, run.model())
     write_tensors(work.folder / "scores.safetensors", kept)
     slices = [{"name": part.name, "rows": len(part.raw), "frozen_with": part.version} for part in judged]
     means = {name: float(values.mean()) for name, values in kept.items()}
@@ -169,7 +152,7 @@ def register(work: Work) -> dict[str, Any]:
         data_dir=work.data_dir,
     )
     if work.plan.freeze:
-        for part in slices_of(_rows(work), work.plan.suite_rows, work.plan.smallest):
+        for part in _held_out(work):
             if part.name == data["requests"]:
                 frozen = replace(part, scores=scores_of(Run(work.run_folder).model(), part))
                 work.suite.freeze(frozen, version.number, data["sha256"])
@@ -213,7 +196,7 @@ STATES: dict[str, State] = {
 }
 
 
-def retrain(job: Job, stop: Any = lambda: False) -> Outcome:
+def retrain(job: Job, stop: Callable[[], bool] = lambda: False) -> Outcome:
     """Retrain a model: from its requests to a canary that forgot nothing.
 
     Args:
@@ -238,6 +221,36 @@ def _check_role(work: Work) -> None:
             f"the codes of this model are not independent of its {role} ({touched}), so it cannot be trained alone; "
             "use the tier full."
         )
+
+
+def _judged(work: Work) -> list[Slice]:
+    """The slices of the suite, to which those that are new are added, and the held-out requests."""
+    current, known = work.found("collect")["data"], work.suite.entries()
+    new = [part for part in _held_out(work) if part.name not in known]
+    for part in new:
+        if part.name != current["requests"]:
+            frozen = replace(part, scores=scores_of(work.parent.model, part))
+            work.suite.freeze(frozen, work.parent.version.number, current["sha256"])
+    return [*work.suite.slices(), *(part for part in new if part.name == current["requests"])]
+
+
+def _scores(work: Work, judged: list[Slice], candidate: Family) -> dict[str, torch.Tensor]:
+    """Of every row, by PLACE/METRIC/WHO: the candidate, the stable version, and what was frozen with another one."""
+    kept: dict[str, torch.Tensor] = {}
+    for place, part in enumerate(judged):
+        frozen = part.scores if part.version != work.parent.version.number else {}
+        for who, found in (
+            ("baseline", scores_of(work.parent.model, part)),
+            ("candidate", scores_of(candidate, part)),
+            ("frozen", frozen),
+        ):
+            kept |= {f"{place}/{metric}/{who}": values for metric, values in found.items()}
+    return kept
+
+
+def _held_out(work: Work) -> list[Slice]:
+    """The test rows of each slice that was collected."""
+    return slices_of(_rows(work), work.plan.suite_rows, work.plan.smallest)
 
 
 def _rows(work: Work) -> Collected:
