@@ -12,6 +12,7 @@ import numpy as np
 from lowerbound.errors import DataError
 from lowerbound.service.monitoring.drift import window as drift
 from lowerbound.service.monitoring.telemetry import history as telemetry
+from lowerbound.service.monitoring.telemetry.fact import IDLE
 from lowerbound.service.monitoring.telemetry.history import Choice, History
 
 Array = drift.Array
@@ -165,9 +166,18 @@ def _joined(parts: list[telemetry.Window], newest: int | None) -> dict[str, Arra
         columns = [_widened(column, wide) for column in columns]
         found[name] = np.concatenate(columns)
     order = np.lexsort((found["id"], found["time"]))
-    order = order[~np.char.startswith(found["request"][order].astype(np.str_), PROBE)]
+    order = order[~np.char.startswith(found["request"][order].astype(np.str_), PROBE) & ~_twice(found)[order]]
     order = order[len(order) - min(newest, len(order)) :] if newest is not None else order
     return {name: values[order] for name, values in found.items()} if len(order) else None
+
+
+def _twice(rows: dict[str, Array]) -> Array:
+    """Which rows were scored in an idle moment as well, whose facts say more, (N,)."""
+    idle = rows["verb"] == IDLE
+    if not idle.any():
+        return np.zeros(len(idle), bool)
+    named = np.char.add(np.char.add(rows["request"].astype(np.str_), "/"), rows["row"].astype(np.str_))
+    return ~idle & np.isin(named, named[idle])
 
 
 def _widened(column: Array, wide: int) -> Array:
