@@ -32,6 +32,7 @@ class Baseline:
         codes: hash of all that codes depend on.
         source: where they are from, as a clause.
         refused: rows beside them that the gate refused, by its reason.
+        chosen: whether a person chose them; others are replaced where a budget needs more.
     """
 
     window: Window
@@ -39,6 +40,7 @@ class Baseline:
     codes: str
     source: str
     refused: dict[str, int]
+    chosen: bool = False
 
     @property
     def widths(self) -> dict[str, int]:
@@ -98,8 +100,8 @@ class Baselines:
     def __init__(self, telemetry: Path | str) -> None:
         self._folder = Path(telemetry) / FOLDER
 
-    def adopt(self, model: str, codes: str, statistics: tuple[str, ...], stretch: Stretch) -> Baseline:
-        """Take a stretch as ordinary from now on.
+    def adopt(self, model: str, codes: str, statistics: tuple[str, ...], stretch: Stretch, *, chosen: bool) -> Baseline:
+        """Take a stretch as ordinary from now on, because a person chose it or because it came first.
 
         Raises:
             DataError: it has no rows.
@@ -109,7 +111,7 @@ class Baselines:
         since, until = stretch.span
         about = {
             **{"model": model, "codes": codes, "statistics": list(statistics), "since": since, "until": until},
-            **{"refused": stretch.reasons, "rows": len(stretch)},
+            **{"refused": stretch.reasons, "rows": len(stretch), "chosen": chosen},
         }
         arrays, path = self._paths(model, codes)
         facts = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in stretch.window.facts.items()}
@@ -144,7 +146,7 @@ class Baselines:
 
 def _adopted(about: dict[str, Any], window: Window) -> Baseline:
     source = f"{about['rows']:,} requests of telemetry, from {moment(about['since'])} to {moment(about['until'])}"
-    return Baseline(window, tuple(about["statistics"]), about["codes"], source, about["refused"])
+    return Baseline(window, tuple(about["statistics"]), about["codes"], source, about["refused"], about["chosen"])
 
 
 def moment(seconds: float) -> str:

@@ -228,7 +228,7 @@ def _shown(
         unsaid["inputs"] = "none are kept: serve with `--privacy sample`."
     found = []
     for name, places in chosen.items():
-        there = [kept[row] for row in stretch.id[places].tolist() if row in kept][:PICTURES]
+        there = _different([kept[row] for row in stretch.id[places].tolist() if row in kept])
         if there:
             raw = torch.from_numpy(np.stack(there))
             try:
@@ -236,3 +236,8 @@ def _shown(
             except LowerboundError as error:
                 unsaid["reconstructions"] = str(error)
     return tuple(found)
+
+
+def _different(rows: list[Array]) -> list[Array]:
+    """The first rows that are no repetitions."""
+    return list({row.tobytes(): row for row in reversed(rows)}.values())[::-1][:PICTURES]

@@ -187,7 +187,7 @@ class Monitor:
             raise UsageError(f"the span from {moment(since)} to {moment(until)} is none; give an earlier time first.")
         version = self.registry.resolve(f"{name}@{self.looking.alias}")
         stretch = self.read(version, since, until, MOST_BASELINE)
-        made = self.baselines.adopt(name, codes_of(version), self._statistics(version), stretch)
+        made = self.baselines.adopt(name, codes_of(version), self._statistics(version), stretch, chosen=True)
         self._lookers.clear()
         for one in self.incidents.all(name):
             if one.open:
@@ -237,7 +237,11 @@ class Monitor:
         """A looker by the baseline that the settings ask for; the first that is long enough."""
         adopted = self.baselines.find(version.name, codes_of(version))
         if adopted is not None and self.looking.reference == "auto":
-            return self.looker(adopted, facts)
+            try:
+                return self.looker(adopted, facts)
+            except TooFewError:
+                if adopted.chosen:
+                    raise
         try:
             return self.looker(registered(version), facts)
         except (TooFewError, NotSupportedError) as error:
@@ -262,11 +266,11 @@ class Monitor:
                 f"its codes before these are enough: {error}"
             ) from None
         first = before.first(int(SPARE * whole.certificate.needed))
-        made = self.baselines.adopt(version.name, codes, statistics, first if len(first) else before)
+        made = self.baselines.adopt(version.name, codes, statistics, first if len(first) else before, chosen=False)
         try:
             return self.looker(made, facts)
         except TooFewError:  # the first of them are more alike than all
-            return self.looker(self.baselines.adopt(version.name, codes, statistics, before), facts)
+            return self.looker(self.baselines.adopt(version.name, codes, statistics, before, chosen=False), facts)
 
     def looker(self, baseline: Baseline, facts: tuple[str, ...]) -> Looker:
         """What looks at requests with these facts beside a baseline.
@@ -289,14 +293,15 @@ class Monitor:
 
     def _explain(self, version: Version, found: Look, stretch: Stretch) -> Explanation:
         looker = self._looker(version, stretch)
-        known = self.incidents.all(version.name)
-        opened = [one.opened for one in known if one.open and ALERTS[one.kind].trouble == "requests"]
+        incidents = self.incidents.all(version.name)
+        opened = [one.opened for one in incidents if one.open and ALERTS[one.kind].trouble == "requests"]
         length = found.until - found.since  # of a look: an incident is opened at the end of one
         since = min([found.since, *(at - length for at in opened)])
         if since < found.since:
             behind = self.read(version, since, found.until + 1e-6, REQUESTS).recent(REQUESTS)
         else:
-            behind = stretch.recent(self.looking.window)
+            known = stretch.known(self.looking.window)
+            behind = known if len(known) == self.looking.window else stretch.recent(self.looking.window)
         model = self._models.get(version.hash) or load(version.path)
         self._models = {version.hash: model}
         return explain(
@@ -339,7 +344,7 @@ class Monitor:
                     f"{row.name}:{row.number} became stable at {row.time[:19]}Z in place of {row.before}; if it is the "
                     f"cause, go back with `lowerbound registry rollback {row.name}`."
                 )
-        if told.look.refused and {"flat-inputs", "gate-rejects"} & set(told.look.alerts):
+        if set(told.look.alerts) <= {"flat-inputs", "gate-rejects"}:
             return "The gate refuses such inputs, and good ones are still answered: look at what sends them."
         return "Nothing was done by itself; requests are still answered. Look at the causes first."
 
