@@ -11,6 +11,7 @@ from lowerbound.service.monitoring.looking.stretch import PROBE
 from lowerbound.service.monitoring.telemetry.fact import Array, Fact
 from lowerbound.service.registry.version import Version
 from lowerbound.service.serving.deployment import deploy
+from lowerbound.service.serving.facts import NUMBERS, VECTORS
 
 AT_ONCE = 32  # rows of one request
 
@@ -73,7 +74,3 @@ class Remote:
             input=row,
             **found,
         )
-
-
-NUMBERS = ("error", "rate", "norm", "p_value")
-VECTORS = ["rates", "variances"]

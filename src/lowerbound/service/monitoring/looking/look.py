@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -165,7 +165,7 @@ class Looker:
         signs = [*self._refused(recent)]
         verdicts: tuple[Verdict, ...] = ()
         if len(known) == self.window and known.window is not None:
-            verdicts = self._watch.update(known.window).verdicts
+            verdicts = tuple(self._named(verdict) for verdict in self._watch.update(known.window).verdicts)
         else:
             skipped["drift"] = f"{len(known):,} requests have facts, and a look is at {self.window:,}."
         if self.attributor is not None and known.window is not None:
@@ -187,6 +187,12 @@ class Looker:
             skipped=skipped,
             errors=self._errors(known.window, verdicts, signs),
         )
+
+    def _named(self, verdict: Verdict) -> Verdict:
+        """With the names of statistics in place of their numbers."""
+        names = {f"inputs {place}": name for place, name in enumerate(self.baseline.statistics)}
+        findings = tuple(replace(one, label=names.get(one.label, one.label)) for one in verdict.findings)
+        return replace(verdict, label=names.get(verdict.label, verdict.label), findings=findings)
 
     def _attributor(self) -> Attributor | None:
         try:

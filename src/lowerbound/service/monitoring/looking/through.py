@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from lowerbound.service.monitoring.telemetry.fact import Array, Fact
 from lowerbound.service.serving.deployment import Deployment
-from lowerbound.service.serving.payload import Arrays
+from lowerbound.service.serving.facts import known_of
 from lowerbound.service.serving.settings import NONE
 
 AT_ONCE = 256  # rows
-NUMBERS, VECTORS = ("error", "rate", "norm", "p_value"), ("rates", "variances")
 
 
 def facts_through(
@@ -62,7 +60,7 @@ def _some(
     if labels is not None:
         arrays["label"] = np.asarray(labels, np.int64)[passed]
     outputs = deployment.compute("facts", arrays, NONE) if passed.any() else {}
-    known, places, made = _known(outputs, deployment), np.cumsum(passed) - 1, []
+    known, places, made = known_of(outputs, deployment.contract), np.cumsum(passed) - 1, []
     for index, reason in enumerate(reasons):
         found = {} if reason else {name: values[places[index]] for name, values in known.items()}
         made.append(
@@ -82,14 +80,6 @@ def _some(
             )
         )
     return made
-
-
-def _known(outputs: Arrays, deployment: Deployment) -> dict[str, Any]:
-    """What facts keep of the engine's outputs, by their names for it, a row for each."""
-    found: dict[str, Any] = {name: outputs[name].tolist() for name in NUMBERS if name in outputs}
-    found |= {name: outputs[name] for name in VECTORS if name in outputs}
-    codes = [outputs[name].reshape(len(outputs[name]), -1) for name in deployment.contract.coded if name in outputs]
-    return found | ({"code": np.concatenate(codes, axis=1)} if codes else {})
 
 
 def _refusal(deployment: Deployment, means: list[float], variances: list[float]) -> str:
