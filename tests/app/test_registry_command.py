@@ -75,3 +75,18 @@ def test_export_writes_proven_files(cli: Cli, own: Path) -> None:
     names = {f"{part}.{kind}" for part in ("encode", "decode", "facts") for kind in ("onnx", "pt2")}
     assert {path.name for path in (own / "export").iterdir()} == {*names, "parity.json"}
     assert json.loads((own / "export" / "parity.json").read_text()).keys() == found.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the package's own
+def test_a_version_is_sent_to_mlflow_and_fetched(
+    cli: Cli, conditional: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow.tracking")
+    monkeypatch.chdir(tmp_path)
+    cli("registry", "add", conditional, "--name", "digits")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert "digits:1 is version 1 of digits in MLflow" in cli("registry", "send", "digits:1").out
+    fetched = json.loads(cli("registry", "fetch", "digits", 1, "--registry", tmp_path / "other", "--json").out)
+    sent = json.loads(cli("registry", "show", "digits:1", "--json").out)
+    assert fetched["hash"] == sent["hash"]

@@ -26,12 +26,15 @@ Files = Annotated[
     Path | None,
     typer.Option(help="Folder of the files, for a registry on a server (default: $LOWERBOUND_REGISTRY_FILES)."),
 ]
+Place = Annotated[
+    str | None, typer.Option(help="Address of MLflow's tracking server or store (default: $MLFLOW_TRACKING_URI).")
+]
 Why = Annotated[str, typer.Option(help="The reason, for the history.")]
 Name = Annotated[str, typer.Argument(help="Name of the model.")]
 Alias = Annotated[Literal["stable", "canary", "shadow"], typer.Option("--as", help="Which alias moves.")]
 
 app = typer.Typer(
-    help="Keep versions of models: add, list, show, promote, rollback, history, verify.",
+    help="Keep versions of models: add, list, show, promote, rollback, history, send, fetch, verify.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -180,6 +183,47 @@ def history(
             say(f"{alias}: {each}:{row.number}, since {_line(row)}")
         if not found:
             say(f"nothing of {each} served then")
+
+
+@app.command()
+def send(
+    version: Annotated[str, typer.Argument(help="NAME (its stable version), NAME:3 or NAME@canary.")],
+    mlflow: Place = None,
+    registry: Where = None,
+    files: Files = None,
+    json_: Json = False,
+) -> None:
+    """Send a version to MLflow's registry of models, with its files and the numbers of its evaluation."""
+    from lowerbound.service.registry.on_mlflow import to_mlflow
+
+    found = _open(registry, files).resolve(version)
+    number = to_mlflow(found, mlflow)
+    if json_:
+        print_json({**found.json(), "mlflow": {"name": found.name, "number": number}})
+        return
+    say(f"{found.reference} is version {number} of {found.name} in MLflow")
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="Of the model in MLflow.")],
+    number: Annotated[int, typer.Argument(min=1, help="Of its version there.")],
+    mlflow: Place = None,
+    as_name: Annotated[str | None, typer.Option(help="Name in this registry (default: the same).")] = None,
+    why: Why = "",
+    registry: Where = None,
+    files: Files = None,
+    json_: Json = False,
+) -> None:
+    """Take a version that was sent to MLflow into this registry; its hash stays what it was."""
+    from lowerbound.service.registry.on_mlflow import from_mlflow
+
+    version = from_mlflow(_open(registry, files), name, number, mlflow, as_name=as_name, why=why)
+    if json_:
+        print_json({**version.json(), "new": version.new})
+        return
+    say(f"{'registered' if version.new else 'this version is registered already, as'} {version.reference}")
+    _describe(version)
 
 
 @app.command()

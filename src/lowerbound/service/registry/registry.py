@@ -19,9 +19,9 @@ from lowerbound.service.registry import database, ledger
 from lowerbound.service.registry.database import Database
 from lowerbound.service.registry.leases import Leases
 from lowerbound.service.registry.ledger import Entry
-from lowerbound.service.registry.objects import Objects
+from lowerbound.service.registry.objects import Objects, copy
 from lowerbound.service.registry.pack import KEPT, pack
-from lowerbound.service.registry.version import Version
+from lowerbound.service.registry.version import MANIFEST, Version
 
 PLACE, FILES = "LOWERBOUND_REGISTRY", "LOWERBOUND_REGISTRY_FILES"
 ALIASES = ("stable", "canary", "shadow")
@@ -113,10 +113,7 @@ class Registry:
             RegistryError: the name is none, or there is no version `against`.
             NotSavedError: the disk is full; the registry is as it was.
         """
-        if not NAME.fullmatch(name):
-            raise RegistryError(
-                f"{name!r} is no name for a model; use up to 64 lower-case letters, digits, '.', '_' and '-'."
-            )
+        _check_name(name)
         run = Run(run_path)
         run.model()
         source = _source(run, card)
@@ -129,6 +126,45 @@ class Registry:
             hash = pack(run, draft, name=name, card=card, parent=parent, source=source, data_dir=data_dir)
             self._objects.keep(draft, hash)
         return self._enter(name, hash, source, None if parent is None else parent.number, stores_latents, why)
+
+    def adopt(self, folder: Path, name: str, *, expected: str, why: str = "") -> Version:
+        """Register a version that another registry made: the same files, so the same hash.
+
+        Its parent is the version of this name that has the parent's hash, where there is one. Adopting it again gives
+        the same version.
+
+        Args:
+            folder: of the version's files; they are copied.
+            name: in this registry.
+            expected: hash of the version.
+            why: for the history.
+
+        Raises:
+            TamperedError: a file is not what was registered.
+            RunError: it holds no model that can be loaded.
+            RegistryError: the name is none, or has another version that was made of the same run.
+        """
+        _check_name(name)
+        manifest = Version(name, 0, expected, folder, None, "").verify().manifest()
+        with self._database.writing() as connection:  # which makes the tables
+            table = database.versions
+            there = connection.execute(select(table).where(table.c.name == name)).all()
+        for row in there:
+            if row.source == manifest["source"] and row.hash != expected:
+                raise _other_files(row.number, name)
+        with self._objects.draft() as draft:
+            for file in (*manifest["files"], MANIFEST):
+                (draft / file).parent.mkdir(parents=True, exist_ok=True)
+                copy(folder / file, draft / file)
+            Version(name, 0, expected, draft, None, "").verify()
+            Run(draft).model()
+            self._objects.keep(draft, expected)
+        told = manifest["parent"]
+        parent = next((row.number for row in there if told is not None and row.hash == told["hash"]), None)
+        found = self._enter(name, expected, manifest["source"], parent, None, why)
+        if found.hash != expected:  # somebody else entered it meanwhile
+            raise _other_files(found.number, name)
+        return found
 
     def resolve(self, reference: str) -> Version:
         """The version of `NAME` (its stable one), `NAME:3` or `NAME@canary`.
@@ -404,6 +440,19 @@ class Registry:
 
     def _made(self, row: Row[Any]) -> Version:
         return Version(row.name, row.number, row.hash, self._objects.path(row.hash), row.parent, row.created)
+
+
+def _check_name(name: str) -> None:
+    if not NAME.fullmatch(name):
+        raise RegistryError(
+            f"{name!r} is no name for a model; use up to 64 lower-case letters, digits, '.', '_' and '-'."
+        )
+
+
+def _other_files(number: int, name: str) -> RegistryError:
+    return RegistryError(
+        f"{name}:{number} was made of the same run and has other files; take this version in under another name."
+    )
 
 
 def _alias(alias: str) -> str:
