@@ -460,3 +460,41 @@ def test_folders_that_cannot_be_stores_are_refused_in_a_sentence(tmp_path: Path)
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(DataError, match="schema 99"):
         History(later)
+
+
+def test_rollups_of_several_minutes_and_rows_by_labels_agree_with_the_rows(tmp_path: Path) -> None:
+    with Telemetry(tmp_path) as store:
+        for index in range(900):
+            changes = {"status": 422, "reason": "flat"} if index % 9 == 0 else {}
+            assert store(fact(index, alias="canary" if index % 4 == 0 else "stable", **changes))
+        assert store.flush()
+    history = History(tmp_path)
+    window, single = history.window(), history.minutes()
+    wide = history.minutes(width=5, names=("error",))
+    spans = window.time // 300 * 5
+    assert wide.minute.tolist() == np.unique(spans).astype(int).tolist()
+    assert wide.rows.sum() == single.rows.sum() == 900
+    np.testing.assert_allclose(wide.mean["error"], [window.error[spans == span].mean() for span in wide.minute])
+    assert wide.n["rate"].sum() == 0
+    counted = history.counts(Choice(alias="canary"), width=5)
+    assert {labels["alias"] for labels, _, _ in counted} == {"canary"}
+    for labels, minutes, rows in counted:
+        own = (window.alias == "canary") & (window.status == labels["status"])
+        assert rows.tolist() == [int((own & (spans == minute)).sum()) for minute in minutes]
+    assert history.counts(Choice(model="nobody")) == []
+    assert history.last_time() == NOW + 899
+    assert history.last_time(Choice(alias="canary")) == NOW + 896
+    assert history.last_time(Choice(model="nobody")) is None
+
+
+def test_times_are_those_of_the_newest_requests_of_each_span(tmp_path: Path) -> None:
+    with Telemetry(tmp_path) as store:
+        for index in range(100):
+            assert store(fact(index, total_s=float(index)))
+            assert store(fact(index, row=1, total_s=1000.0))
+            assert store(fact(index, verb="idle", total_s=None))
+        assert store.flush()
+    found = History(tmp_path).times(Choice(since=NOW, until=NOW + 100), 4, 10)
+    assert found["span"].tolist() == [span for span in range(4) for _ in range(10)]
+    assert sorted(found["total_s"].tolist()) == [25.0 * span + 15 + step for span in range(4) for step in range(10)]
+    assert len(History(tmp_path).times(Choice(since=NOW, until=NOW + 100, model="nobody"), 4, 10)["span"]) == 0

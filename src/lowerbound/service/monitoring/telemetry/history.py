@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -181,16 +182,74 @@ class History:
             raise DataError("the inputs have several shapes or types; ask for one model at a time.")
         return columns["id"][there], np.stack(rows) if rows else np.zeros((0,))
 
-    def minutes(self, choice: Choice | None = None) -> Minutes:
-        """Roll-ups by the minute; `coded`, `newest` and `idle` do not matter here."""
+    def minutes(self, choice: Choice | None = None, width: int = 1, names: Sequence[str] = ROLLED) -> Minutes:
+        """Roll-ups by so many minutes, of which the first is named; `coded`, `newest` and `idle` do not matter here.
+
+        Args:
+            choice: of rows.
+            width: of a span, minutes.
+            names: of the numbers that are wanted; the others are as if there were none.
+        """
         choice = replace(choice or Choice(), idle=True)
         with self._reading() as connection:
             series = self._series(connection, choice)
-            minutes, numbers = (
-                _rows(connection, f"SELECT * FROM {table} WHERE minute >= ? AND minute < ?", _minutes_of(choice))
-                for table in ("minutes", "minute_numbers")
-            )
+            wanted = f"series IN ({_listed(series)})"
+            kinds = _listed([ROLLED.index(name) for name in names])
+            minutes = _spans(connection, "minutes", wanted, choice, width, "series", COUNTS)
+            wanted += f" AND name IN ({kinds})"
+            numbers = _spans(connection, "minute_numbers", wanted, choice, width, "series, name", SUMS)
         return _rolled(minutes, numbers, series)
+
+    def counts(self, choice: Choice | None = None, width: int = 1) -> list[tuple[dict[str, Any], Array, Array]]:
+        """Of each combination of labels the spans of so many minutes that have rows, and how many rows, (M,) each."""
+        choice = choice or Choice()
+        with self._reading() as connection:
+            series = self._series(connection, choice)
+            found = _spans(
+                connection, "minutes", f"series IN ({_listed(series)})", choice, width, "series", COUNTS
+            ).astype(np.int64)
+        return [
+            (dict(zip(LABELS, series[number], strict=True)), *found[found[:, 1] == number][:, [0, 2]].T)
+            for number in np.unique(found[:, 1]).tolist()
+        ]
+
+    def last_time(self, choice: Choice | None = None) -> float | None:
+        """The time of the newest row that is chosen, to the second where it is still in SQLite, else to the minute."""
+        with self._reading() as connection:
+            wanted = _listed(self._series(connection, choice or Choice()))
+            last = connection.execute(
+                f"SELECT minute FROM minutes WHERE series IN ({wanted}) ORDER BY minute DESC LIMIT 1"
+            ).fetchone()
+            if last is None:
+                return None
+            since, until = 60 * last[0], 60 * last[0] + 60
+            query = f"SELECT max(time) FROM facts WHERE time >= ? AND time < ? AND series IN ({wanted})"
+            exact = connection.execute(query, (since, until)).fetchone()[0]
+        return float(since if exact is None else exact)
+
+    def times(self, choice: Choice, spans: int, most: int) -> dict[str, Array]:
+        """How long requests took: the newest of each span that were timed and are still in SQLite.
+
+        Args:
+            choice: of rows, with a `since` and an `until`, between which there are the spans.
+            spans: how many, of equal length.
+            most: requests of each.
+
+        Returns:
+            "span" (N,), increasing, and "queue_s", "compute_s", "total_s", (N,), NaN where not known.
+        """
+        names = ("queue_s", "compute_s", "total_s")
+        edges = np.linspace(choice.since, choice.until, spans + 1).tolist()
+        found: list[tuple[Any, ...]] = []
+        with self._reading() as connection:
+            wanted = _listed(self._series(connection, choice))
+            query = f"""SELECT ?, {", ".join(names)} FROM facts WHERE time >= ? AND time < ? AND row = 0
+                AND total_s IS NOT NULL
+                AND series IN ({wanted}) ORDER BY time DESC LIMIT ?"""
+            for span, (since, until) in enumerate(pairwise(edges)):
+                found += connection.execute(query, (span, since, until, most)).fetchall()
+        columns = np.array(found, np.float64).reshape(-1, 1 + len(names)).T
+        return {"span": columns[0].astype(int), **dict(zip(names, columns[1:], strict=True))}
 
     def totals(self) -> list[Total]:
         """Everything since the store was made, retention or not, by labels."""
@@ -360,6 +419,27 @@ def _type_of(name: str) -> Any:
     return {"id": np.int64, "row": np.int64, "status": np.int64}.get(
         name, np.float64 if name in ("time", *NUMBERS) else np.str_
     )
+
+
+COUNTS = "sum(rows), sum(requests)"
+SUMS = "sum(n), sum(total), sum(log_total), sum(log_squares), max(highest)"
+
+
+def _spans(
+    connection: sqlite3.Connection, table: str, where: str, choice: Choice, width: int, keys: str, sums: str
+) -> Array:
+    """Roll-ups by so many minutes: the first minute, the keys, and the sums."""
+    return _rows(
+        connection,
+        f"""SELECT minute / {width} * {width} AS span, {keys}, {sums} FROM {table}
+        WHERE minute >= ? AND minute < ? AND {where} GROUP BY span, {keys}""",
+        _minutes_of(choice),
+    )
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    """Numbers for `IN (...)`; without any, what nothing is in."""
+    return ", ".join(map(str, numbers)) or "NULL"
 
 
 def _rows(connection: sqlite3.Connection, query: str, values: tuple[float, ...]) -> Array:
