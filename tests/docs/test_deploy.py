@@ -16,6 +16,7 @@ import pytest
 import typer
 import yaml
 from dockerfile_parse import DockerfileParser
+from fastapi import APIRouter
 from pages import ROOT, blocks, page
 
 from lowerbound.app.cli.main import app
@@ -47,7 +48,7 @@ def settled(found: dict[str, Any], port: int) -> None:
 
 def paths() -> set[str]:
     """Those that the server answers beside the verbs."""
-    return {route.path for route in application(None, Keys(None)).routes}  # type: ignore[arg-type]
+    return {route.path for route in application(None, Keys(None), APIRouter()).routes}  # type: ignore[arg-type]
 
 
 def known_variables(names: Iterator[str]) -> None:

@@ -265,7 +265,8 @@ def test_pages_and_state(server: Server) -> None:
     for path, words in {
         "/healthz": '"ok":true',
         "/readyz": '"ok":true',
-        "/": "digits:2",
+        "/": "/static/dashboard.js",
+        "/v1/dashboard": '"versions"',
         "/docs": "/v1/models/{name}/encode",
         "/openapi.json": '"operationId":"encode"',
         "/v1/incidents": "incidents",

@@ -39,7 +39,7 @@ Key = Annotated[str | None, typer.Option(help="Of the server, where it needs one
 Level = Annotated[float, typer.Option(min=1e-6, max=0.5, help="Of the gate, as `serve --gate-level`.")]
 
 app = typer.Typer(
-    help="Watch models in service: status, drift, incidents, probe, replay, drill.",
+    help="Watch models in service: status, drift, incidents, probe, replay, drill, page.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -312,6 +312,21 @@ def _drilled(
     finally:
         if remote is not None:
             remote.close()
+
+
+@app.command()
+def page(
+    out: Annotated[Path, typer.Option(help="File to write, .html.")],
+    name: Annotated[str | None, typer.Argument(help="Of one model; the first of the registry by default.")] = None,
+    hours: Annotated[int, typer.Option(help="Until now: 1, 6, 24 or 168.")] = 24,
+    telemetry: Place = None,
+    registry: Where = None,
+    files: Files = None,
+) -> None:
+    """Write the dashboard as one file, as it is now."""
+    from lowerbound.app.web.snapshot import write_snapshot
+
+    say(f"wrote {write_snapshot(_place(telemetry), _open(registry, files), out, name=name, hours=hours)}")
 
 
 def _place(telemetry: Path | None) -> Path:

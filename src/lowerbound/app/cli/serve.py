@@ -106,6 +106,7 @@ def serve(
         deadline_s=deadline,
         body_s=body_timeout,
         p99_s=p99_limit,
+        pages="lowerbound.app.web.pages:pages",
     )
     log_lines("supervisor")
     if keys is None:

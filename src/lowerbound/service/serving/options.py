@@ -32,6 +32,7 @@ class Options:
         body_bytes: of one body.
         p99_s: limit of the 99th percentile, over which there is an alert.
         drain_s: that a worker gets to finish what it has begun.
+        pages: "module:function" that makes the pages for people; "" for none.
     """
 
     names: tuple[str, ...]
@@ -57,6 +58,7 @@ class Options:
     body_bytes: int = 10 * 2**20
     p99_s: float = 0.05
     drain_s: float = 30.0
+    pages: str = ""
 
 
 @dataclass(frozen=True)

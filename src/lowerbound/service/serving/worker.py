@@ -43,6 +43,7 @@ from lowerbound.service.serving.payload import Arrays
 from lowerbound.service.serving.protocol import Protocol
 from lowerbound.service.serving.recorder import LatencyWatch, Recorder
 from lowerbound.service.serving.router import Router, Watcher, state_of
+from lowerbound.service.serving.site import Site, pages_of
 from lowerbound.service.serving.verbs import Verbs
 
 WRONG_USE, ENGINE_DEAD = 2, 70  # exit codes: do not start me again; do
@@ -82,12 +83,14 @@ class Worker:
         gate = Gate(self.router, self.router.assign, self.incident)
         chain = Recorder(Admission(gate, self.keys), self.telemetry, privacy.digests, self.numbers, self.watch)
         limits = Limits(body_bytes=options.body_bytes, body_s=options.body_s, deadline_s=options.deadline_s)
-        self.door = Door(chain, application(self, self.keys), limits)
+        registry = Registry(options.registry)
+        folder = Path(options.telemetry) if options.telemetry else None
+        pages = pages_of(options.pages)(Site(options.names, registry, folder, self.keys))
+        self.door = Door(chain, application(self, self.keys, pages), limits)
         threads = options.threads or max(1, (os.cpu_count() or 1) // options.workers)
         load: Callable[..., Deployment] = partial(
             deploy, engine=options.engine, level=options.gate_level, threads=threads
         )
-        registry = Registry(options.registry)
         self.watcher = Watcher(registry, options.names, load, self.router)
         self.court: Court | None = None
         self.sitting: Periodic | None = None
