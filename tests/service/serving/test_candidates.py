@@ -177,7 +177,8 @@ def test_judging_survives_kills_swaps_and_operators(own: Path, digits) -> None:
             assert until(lambda: trial(own, TWIN)["stable"]["number"] == OTHER)
             assert until(lambda: trial(own, TWIN)["verdict"]["requests"] > 50)
         (past,) = trial(own, TWIN)["earlier"]
-        assert (past["stable"]["number"], past["requests"]) == (GOOD, told["verdict"]["requests"])
+        assert past["stable"]["number"] == GOOD
+        assert past["requests"] >= told["verdict"]["requests"], "it was judged until the other one was loaded"
         assert trial(own, TWIN)["override"] is None, "another comparison, another decision"
 
         registry.rollback(NAME, "canary")
