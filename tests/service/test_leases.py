@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -98,6 +100,15 @@ def test_of_many_at_once_one_takes_it(where: tuple[str, Path], leases: Leases) -
         thread.join()
     assert len(taken) == 8
     assert sum(lease is not None for lease in taken) == 1
+
+
+def test_a_registry_of_before_gets_the_table(tmp_path: Path) -> None:
+    Registry(tmp_path).leases().plan("digits", "weekly", NOW)
+    with contextlib.closing(sqlite3.connect(tmp_path / "registry.db")) as connection:
+        connection.execute("DROP TABLE registry_tasks")
+    registry = Registry(tmp_path)
+    assert registry.names() == []
+    assert registry.leases().plan("digits", "weekly", NOW).due == NOW
 
 
 def test_what_was_missed_is_not_made_up_for() -> None:

@@ -124,7 +124,7 @@ class Database:
         else:
             self._engine = create_engine(address, poolclass=NullPool)
             _take_transactions_over(self._engine)
-        self._known = False
+        self._known = self._made = False
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -157,12 +157,12 @@ class Database:
             with self._engine.connect().execution_options(lowerbound_writes=True) as connection, connection.begin():
                 if self.file is None:
                     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
-                if not self._known:
+                if not self._made:  # also in a registry that was made before there was one of the tables
                     metadata.create_all(connection)
                     if connection.execute(select(about)).first() is None:
                         connection.execute(insert(about).values(schema=SCHEMA))
                 yield connection
-            self._known = True
+            self._known = self._made = True
 
     def _exists(self) -> bool:
         """Whether the tables are there, and are of a kind that is known."""
