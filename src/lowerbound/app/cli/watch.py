@@ -61,6 +61,8 @@ def watch(
             data_dir=data_dir,
             stop=stopping.asked,
         )
+        if not once and not json_:
+            say(f"watching {', '.join(names)}: {', '.join(f'{task} {tier}' for task, tier in given.items())}")
         events = watcher.round()
         _show(events, json_)
         while not once and not stopping.asked():
