@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 import lowerbound
+from lowerbound.app.cli.main import main
 from lowerbound.app.report.drifted import write_drifted
 from lowerbound.errors import NotSupportedError, TooFewError, UsageError
 from lowerbound.files import read_json, write_json
@@ -143,6 +146,36 @@ def test_a_planted_incident_is_caught_attributed_and_reported(trained: Stage) ->
         validate_incident(incident, trained.registry.resolve("digits:1"), trained.registry, trained.folder).old.change
         == 0
     )
+
+
+def test_the_command_says_drift_by_its_exit_code(
+    trained: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quiet = trained.play(trained.ordinary(2 * ORDINARY, 0), share=0.0)
+    loud = trained.play(planted(trained, WIDE, 2))
+
+    def run(command: str, *arguments: object) -> tuple[object, str]:
+        places = ("--registry", trained.registry.place, "--telemetry", trained.folder)
+        monkeypatch.setattr(sys, "argv", ["lowerbound", "monitor", command, *map(str, (*arguments, *places))])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code or 0, capsys.readouterr().out
+
+    options = ("--window", WIDE, "--budget", "24/month", "--looks", 240)
+    code, said = run("drift", "digits", *options, "--until", f"@{quiet}")
+    assert (code, "nothing unusual" in said, "certified: at most 12 false alarms" in said) == (0, True, True)
+    code, said = run("drift", "digits", *options, "--until", f"@{loud}", "--keep", "--json", "--out", tmp_path / "look")
+    found = json.loads(said)
+    assert (code, found["drift"]) == (1, True)
+    assert [path.suffix for path in sorted((tmp_path / "look").iterdir()) if path.stem == found["id"]] == [
+        *(".html", ".json")
+    ]
+    code, said = run("incidents", found["incident"])
+    assert (code, "docs/runbook.md#flat-inputs" in said) == (0, True)
+    code, said = run("status", "digits", "--json")
+    assert json.loads(said)[0]["incidents"] == [found["incident"]]
+    code, said = run("replay", "digits", "--version", 1, *options, "--since", f"@{quiet - 150}", "--until", f"@{loud}")
+    assert (code, "1 of 1 looks would have alarmed" in said) == (1, True)
 
 
 def test_a_silent_regime_is_seen_in_codes_while_errors_stay_low(stage: Stage) -> None:
