@@ -259,6 +259,21 @@ def test_a_version_knows_its_held_out_rows(stage: Stage) -> None:
     assert np.allclose(np.sort(found.window.fact("errors")), scores["error"].numpy(), rtol=1e-6)
 
 
+def test_a_row_that_was_scored_later_counts_once(stage: Stage) -> None:
+    """Requests to encode have no errors; scored in an idle moment they have."""
+    rows = stage.ordinary(50, 0)
+    facts = facts_through(stage.deployments[1], rows, [START + place for place in range(50)], list("abcde" * 10))
+    facts = [replace(fact, request=f"request-{place}") for place, fact in enumerate(facts) if fact.gate == "passed"]
+    with Telemetry(stage.folder) as store:
+        for fact in facts:
+            store(replace(fact, verb="encode", error=None, p_value=None))
+            store(replace(fact, verb="idle", time=fact.time + 100))
+    found = stage.monitor().read(stage.registry.resolve("digits"), START, START + 1000)
+    assert len(found) == len(facts)
+    assert found.window is not None
+    assert np.allclose(found.window.fact("errors"), [fact.error for fact in facts])
+
+
 def test_a_drill_measures_what_it_planted(stage: Stage, tmp_path: Path) -> None:
     plan = Plan("blur", severity=0.4, window=200, false_alarms=24.0, ordinary=3, troubled=4)
     found = run_drill(stage.registry.resolve("digits"), stage.registry, tmp_path / "drill", plan, level=0.005)

@@ -208,7 +208,8 @@ class Monitor:
 
     def read(self, version: Version, since: float, until: float, newest: int | None = None) -> Stretch:
         """Requests of a version's codes, in the order of their times; the newest of them where a number is given."""
-        choice = Choice(since=since, until=until, model=version.name, alias=self.looking.alias, newest=newest)
+        alias = self.looking.alias
+        choice = Choice(since, until, version.name, alias=alias, newest=newest, idle=True)
         found = self.baselines.find(version.name, codes_of(version))
         widths = found.widths if found is not None else {}
         return read_stretch(History(self._facts), choice, self.same_codes(version), FACTS, widths)
