@@ -46,6 +46,7 @@ ALERTS = {
         Alert("drift-rate", "requests", "the rate moved"),
         Alert("drift-error", "requests", "too many errors are larger or smaller than ordinary ones"),
         Alert("drift-codebook", "requests", "codes of the codebook are used otherwise"),
+        Alert("slow-answers", "serving", "the 99th percentile of the answers' times stays over its limit"),
         Alert("serving-fault", "serving", "the server answers otherwise than the weights that it is said to serve"),
     )
 }

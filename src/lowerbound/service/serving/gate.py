@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from lowerbound.service.monitoring.alerts import ALERTS
 from lowerbound.service.serving.deployment import Deployment
 from lowerbound.service.serving.exchange import Link, Request, Response
 from lowerbound.service.serving.payload import CODE, DIRECTION, Array, Arrays
@@ -52,7 +53,10 @@ class Incident:
 def log(incident: Incident) -> None:
     """Say in the log that an incident opened or closed."""
     if incident.closed is None:
-        logger.warning("incident: %d flat pictures among the last %d of %s", incident.flat, WINDOW, incident.model)
+        logger.warning(
+            "flat-inputs: %d flat pictures among the last %d of %s; see %s",
+            *(incident.flat, WINDOW, incident.model, ALERTS["flat-inputs"].page),
+        )
     else:
         logger.info("incident of %s closed: few of its last %d pictures are flat", incident.model, WINDOW)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lowerbound.service.monitoring.alerts import ALERTS
 from lowerbound.service.serving.exchange import Link, Request, Response
 from lowerbound.service.serving.facts import Keep, facts_of
 from lowerbound.service.serving.metrics import Metrics
@@ -126,8 +127,8 @@ class LatencyWatch:
             slow = found[found[:, 0] >= p99].mean(axis=0)
             self.alerting = True
             logger.warning(
-                "alert: p99 is %.1f ms, over its limit of %.1f ms for %d windows; %s",
-                *(1000 * p99, 1000 * self.limit_s, self._over, _advice(*slow.tolist())),
+                "slow-answers: p99 is %.1f ms, over its limit of %.1f ms for %d windows; %s; see %s",
+                *(1000 * p99, 1000 * self.limit_s, self._over, _advice(*slow.tolist()), ALERTS["slow-answers"].page),
             )
         elif self.alerting and not self._over:
             self.alerting = False
