@@ -26,7 +26,7 @@ _PUBLIC = {
     "VAEDetector": "lowerbound.lab.detector",
     "Writers": "lowerbound.lab.writers",
     "add_noise": "lowerbound.lab.generation.repair",
-    "attribute_direction": "lowerbound.lab.generation.directions",
+    "attribute_direction": "lowerbound.lab.generation.attributes",
     "build_model": "lowerbound.model.build",
     "build_objective": "lowerbound.model.build",
     "compare": "lowerbound.lab.compare",

@@ -22,10 +22,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+import lowerbound
 from lowerbound.errors import DataError, LowerboundError, NotSupportedError, ParityError
 from lowerbound.extras import need
 from lowerbound.files import flush_folder, read_json, sha256, write_json
-from lowerbound.lab.data.load import load_data
 from lowerbound.lab.data.rows import Rows
 from lowerbound.lab.facts import Facts
 from lowerbound.lab.onnx import OnnxNetwork
@@ -166,7 +166,7 @@ def export(
     run = run if isinstance(run, Run) else Run(run)
     model = run.model()
     parts_of(model)
-    rows = load_data(run.recipe().data, data_dir, run.quarantine_path).validation
+    rows = lowerbound.load_data(run.recipe().data, data_dir, run.quarantine_path).validation
     return export_model(model, make_reference(model, rows), held_out(rows), out or run.path / "export", formats)
 
 

@@ -22,12 +22,13 @@ from lowerbound.lab.evaluation.annealing import sandwich, sandwich_results
 from lowerbound.lab.evaluation.bounds import bound_results, bounds, convergence
 from lowerbound.lab.evaluation.case import KNOWN_ROWS, Case
 from lowerbound.lab.evaluation.disentanglement import disentanglement_results
+from lowerbound.lab.evaluation.distances import FEWEST
 from lowerbound.lab.evaluation.features import make_extractor
 from lowerbound.lab.evaluation.latents import Group, latent_results, points
 from lowerbound.lab.evaluation.modes import mode_results, true_nll
 from lowerbound.lab.evaluation.perceptual import Perceptual, perceptual_results
 from lowerbound.lab.evaluation.probes import linear_probe, path_results, small_prior_gain
-from lowerbound.lab.evaluation.quality import FEWEST, quality_results, sample_holes
+from lowerbound.lab.evaluation.quality import quality_results, sample_holes
 from lowerbound.lab.evaluation.reconstruction import INTERVAL_ROWS, interval_results, reconstruction_results
 from lowerbound.lab.evaluation.result import Result, mean_result
 from lowerbound.lab.generation import use

@@ -9,8 +9,9 @@ import torch
 from lowerbound.errors import NotSupportedError
 from lowerbound.lab.data.load import load_data
 from lowerbound.lab.data.rows import Batch
-from lowerbound.lab.evaluation.anomaly import Ordinary, Scores, code_scores, likelihood_scores
+from lowerbound.lab.evaluation.anomaly import Scores, likelihood_scores
 from lowerbound.lab.evaluation.conformal import conformal_p_values
+from lowerbound.lab.evaluation.ordinary import Ordinary, code_scores
 from lowerbound.lab.run import Run
 from lowerbound.model.families.family import Family
 

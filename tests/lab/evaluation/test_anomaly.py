@@ -13,14 +13,13 @@ from torch.distributions import MultivariateNormal
 
 from lowerbound.errors import DataError, NotABoundError, UsageError
 from lowerbound.lab.evaluation.anomaly import (
-    Ordinary,
-    code_scores,
     feature_scores,
     likelihood_regret,
     likelihood_scores,
     posterior_means,
 )
 from lowerbound.lab.evaluation.conformal import conformal_p_values, conformal_threshold
+from lowerbound.lab.evaluation.ordinary import Ordinary, code_scores
 from lowerbound.model.build import build_model
 from lowerbound.model.families.family import Family
 from lowerbound.model.spec import DataSpec

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
-from scipy.stats import chi2
+from scipy.special import chdtri
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, Normal
 from torch.utils import _pytree as pytree
@@ -175,7 +175,7 @@ def _outside(z: Tensor, p: Distribution) -> Tensor:
         raise NotSupportedError("the prior has no exact density.")
     if isinstance(p, Independent) and isinstance(p.base_dist, Normal):
         distance = ((z - p.base_dist.loc) / p.base_dist.scale).square().flatten(1).sum(dim=1)
-        return distance > chi2.ppf(1 - OUTSIDE, z[0].numel())
+        return distance > chdtri(z[0].numel(), OUTSIDE)
     draws, _ = tree.draw(p, BatchNoise(0, 0, PRIOR_DRAWS, device=z.device))
     return p.log_prob(z) < torch.quantile(p.log_prob(draws[0].double()), OUTSIDE)
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from lowerbound.errors import UsageError
@@ -15,39 +13,40 @@ from lowerbound.lab.generation.paths import continuous_groups
 from lowerbound.model.families.family import Family, Latents
 from lowerbound.model.spec import Context
 
-Way = Literal["means", "logistic"]
 
-
-def attribute_direction(
+def mean_direction(
     model: Family,
     having: Tensor,
     lacking: Tensor,
-    way: Way = "means",
     context: Context | None = None,
     lacking_context: Context | None = None,
 ) -> Latents:
-    """The step in each continuous group of codes that adds an attribute, (*units) each.
-
-    "means" is the difference of the mean codes (White 2016; Larsen et al. 2016). "logistic" is the normal of a logistic
-    regression's boundary, with the length of that difference along it: it ignores what differs only because it varies
-    anyway. In both, strength 1 goes from the middle of those that lack it as far as the middle of those that have it.
+    """The difference of the mean codes (White 2016; Larsen et al. 2016) in each continuous group, (*units) each.
 
     Args:
         model: in evaluation mode.
         having, lacking: raw rows with and without the attribute, (N, *event).
-        way: "means" or "logistic".
         context, lacking_context: of these rows, for a conditional model.
 
     Raises:
         NotSupportedError: all codes of the model are discrete.
         UsageError: an empty set of rows.
     """
+    present, absent = codes_of_both(model, having, lacking, context, lacking_context)
+    return {name: code.mean(dim=0) - absent[name].mean(dim=0) for name, code in present.items()}
+
+
+def codes_of_both(
+    model: Family, having: Tensor, lacking: Tensor, context: Context | None, lacking_context: Context | None
+) -> tuple[Latents, Latents]:
+    """The codes of continuous groups of rows with and without an attribute; arguments are those of `mean_direction`."""
     if not len(having) or not len(lacking):
         raise UsageError(
             f"{len(having)} rows with the attribute and {len(lacking)} without were given; give at least one of each."
         )
     present, absent = use.encode(model, having, context), use.encode(model, lacking, lacking_context)
-    return {name: _direction(present[name], absent[name], way) for name in continuous_groups(present)}
+    groups = continuous_groups(present)
+    return {name: present[name] for name in groups}, {name: absent[name] for name in groups}
 
 
 def edit(
@@ -89,17 +88,3 @@ def moved(
             spread = spread + steps * direction[name].to(spread)
         every[name] = spread.unflatten(0, (len(raw), len(amounts)))
     return every
-
-
-def _direction(having: Tensor, lacking: Tensor, way: Way) -> Tensor:
-    difference = having.mean(dim=0) - lacking.mean(dim=0)
-    if way == "means":
-        return difference
-    # One scale for all units: a scale for each would blow up units that carry nothing.
-    codes = torch.cat([having, lacking]).flatten(1).double()
-    scale = codes.std().clamp_min(1e-6)
-    labels = [1] * len(having) + [0] * len(lacking)
-    fitted = LogisticRegression(max_iter=1000, class_weight="balanced").fit((codes / scale).numpy(), labels)
-    normal = torch.from_numpy(fitted.coef_[0])
-    normal = normal / normal.norm().clamp_min(1e-12)
-    return ((difference.flatten().double() @ normal) * normal).reshape(difference.shape).to(difference.dtype)

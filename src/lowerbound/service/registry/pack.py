@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import lowerbound
 from lowerbound.errors import NotSupportedError, ParityError, UsageError
 from lowerbound.files import read_json, write_json, write_text
 from lowerbound.lab.compatibility import ROWS, codes_hash, compare_codes
-from lowerbound.lab.data.load import load_data
 from lowerbound.lab.data.rows import Dataset
 from lowerbound.lab.export import export_model, held_out
-from lowerbound.lab.judge import evaluate
 from lowerbound.lab.reference import Reference, make_reference
 from lowerbound.lab.run import Run
 from lowerbound.model.families.family import Family
@@ -50,8 +49,8 @@ def pack(
         if (run.path / file).exists():
             copy(run.path / file, draft / file)
     if not (draft / "evaluation.json").exists():
-        write_json(draft / "evaluation.json", evaluate(run, data_dir=data_dir, write=False).json())
-    model, data = Run(draft).model(), load_data(run.recipe().data, data_dir, run.quarantine_path)
+        write_json(draft / "evaluation.json", lowerbound.evaluate(run, data_dir=data_dir, write=False).json())
+    model, data = Run(draft).model(), lowerbound.load_data(run.recipe().data, data_dir, run.quarantine_path)
     facts: dict[str, Any] = {"schema": SCHEMA, "source": source, "codes": codes_hash(model, run.recipe().model)}
     facts["parent"] = None if parent is None else {"number": parent.number, "hash": parent.hash}
     if parent is not None:

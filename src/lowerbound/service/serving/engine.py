@@ -111,8 +111,8 @@ class TorchEngine(Engine):
 
     def _edit(self, given: Tensors, context: Context | None, settings: Settings) -> Tensors:
         known = {name.removeprefix(DIRECTION): step for name, step in given.items() if name.startswith(DIRECTION)}
-        direction = known or directions.attribute_direction(
-            self.model, given["having"], given["lacking"], "means", *_alike(context, given["having"], given["lacking"])
+        direction = known or directions.mean_direction(
+            self.model, given["having"], given["lacking"], *_alike(context, given["having"], given["lacking"])
         )
         return _frames(directions.moved(self.model, given["rows"], direction, settings.strengths, context))
 

@@ -9,7 +9,7 @@ from scipy.stats import norm
 from torch import Tensor
 
 from lowerbound.errors import DataError, TooFewError
-from lowerbound.lab.evaluation.quality import frechet_distance, kernel_distance
+from lowerbound.lab.evaluation.distances import frechet_distance, kernel_distance
 from lowerbound.lab.evaluation.result import Result
 
 ROWS = 10_000

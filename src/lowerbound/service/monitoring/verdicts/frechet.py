@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy.stats import t
+from scipy.special import stdtrit
 from torch import Tensor
 
 from lowerbound.errors import TooFewError
-from lowerbound.lab.evaluation.quality import frechet_jackknife, kernel_distance
+from lowerbound.lab.evaluation.distances import frechet_jackknife, kernel_distance
 from lowerbound.lab.evaluation.result import jackknife
 
 GROUPS = 20  # of rows that are left out in turn
@@ -44,7 +44,7 @@ class Look:
         Look k spends 6 / (pi k)^2 of them.
         """
         spent = 6 / (math.pi * look) ** 2
-        low, high = (t.isf(spent * level, self.degrees) * self.stderr for level in (level_worse, level_fine))
+        low, high = (-stdtrit(self.degrees, spent * level) * self.stderr for level in (level_worse, level_fine))
         return self.difference - low, self.difference + high
 
 
