@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import shlex
 import time
 from pathlib import Path
 
 import made_board
 import numpy as np
 import pytest
+from harness import Cli
 
 from lowerbound.app.web import codes, files
 from lowerbound.app.web.board import Sources, board
+from lowerbound.app.web.pages import CONFIRM, Rollback
 from lowerbound.app.web.plain import numbers, text
 from lowerbound.app.web.shared import Shared
 from lowerbound.app.web.snapshot import write_snapshot
@@ -107,6 +111,15 @@ def test_codebooks_are_compared_by_use() -> None:
     assert found["perplexity"] == pytest.approx(4, abs=0.05)
     assert found["reference_perplexity"] == pytest.approx(8, abs=0.05)
     assert sum(found["share"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_indices_are_shown_as_the_use_of_a_codebook(shown, tmp_path: Path) -> None:
+    version = Registry(shown[0] / "registry").resolve("digits")
+    head = (NOW - 60, "r", "digits", version.hash, "stable", "encode")
+    made_board.write_facts(tmp_path, [Fact(*head, code=np.array([index % 3, 5])) for index in range(60)])
+    found = codes.codes(History(tmp_path), Choice(version=version.hash), version)
+    assert found["latent"] is None
+    assert found["codebook"]["share"] == pytest.approx([1 / 6, 1 / 6, 1 / 6, 0, 0, 0.5], abs=1e-4)
 
 
 def test_what_others_left_is_shown(shown) -> None:
@@ -234,3 +247,15 @@ def test_a_page_without_the_library_of_charts_says_what_to_install(monkeypatch: 
             known.cache_clear()
     assert files.static("../board.py") is None
     assert files.static("dashboard.html") is None
+
+
+def test_the_documentation_says_what_runs(place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "dashboard.md").read_text()
+    body = re.search(r"-d '(.*?)'", page)
+    assert body is not None
+    assert Rollback.model_validate(json.loads(body[1])).expected == 2
+    assert f'-H "{CONFIRM}: rollback"' in page
+    monkeypatch.chdir(place)
+    (command,) = [line for line in page.splitlines() if line.startswith("lowerbound ")]
+    assert cli(*shlex.split(command)[1:]).code == 0
+    assert (place / "dashboard.html").stat().st_size > 4_000_000

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowerbound.app.web.plain import numbers
-from lowerbound.errors import DataError, TooFewError
+from lowerbound.errors import DataError
 from lowerbound.service.monitoring.drift.rolling import BASELINE, FEWEST, WIDTH_S, Rule
 from lowerbound.service.monitoring.telemetry.fact import IDLE
 from lowerbound.service.monitoring.telemetry.history import Choice, History, Minutes
@@ -128,10 +128,13 @@ def _averages(rolled: Minutes, shown: Array, name: str) -> dict[str, Any]:
         "n": numbers(n[shown]),
         "fewest": FEWEST,
     }
+    unknown = {**found, "low": None, "high": None, "alarms": [], "state": "unknown"}
+    if len(baseline) < BASELINE:
+        return {**unknown, "says": f"There is no band yet: it needs {BASELINE} of them, and there are {len(baseline)}."}
     try:
         rule = Rule(baseline)
-    except (DataError, TooFewError) as error:
-        return {**found, "low": None, "high": None, "alarms": [], "state": "unknown", "says": str(error)}
+    except DataError as error:
+        return {**unknown, "says": str(error)}
     looks = [rule.update(value, count) for value, count in zip(mean[shown].tolist(), n[shown].tolist(), strict=True)]
     whole = looks[:-1] if looks and looks[-1].sigmas is None else looks  # the newest may have hardly begun
     low, high = math.exp(rule.centre - 3 * rule.scale), math.exp(rule.centre + 3 * rule.scale)

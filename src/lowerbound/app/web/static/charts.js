@@ -52,7 +52,8 @@ const Charts = (() => {
   }
 
   function latency(element, part) {
-    const x = part.time.map(local), more = { hovertemplate: "%{y:.3~g} ms" };
+    const x = part.time.map(local), few = part.p50.filter((value) => value !== null).length < 30;
+    const more = { hovertemplate: "%{y:.3~g} ms", mode: few ? "lines+markers" : "lines" };
     draw(element, "latency", "Lines: percentiles of the time of requests, and mean times in the queue and of computing, in milliseconds.", [
       line(x, part.p99, "p99", "five", more), line(x, part.p50, "p50", "one", more),
       line(x, part.queue, "queue, mean", "two", { ...more, line: { color: colour("two"), width: 1.5, dash: "dot" } }),
@@ -60,10 +61,10 @@ const Charts = (() => {
     ], { yaxis: { title: { text: "ms", font: { size: 11 } } } });
   }
 
-  function rolling(element, part, name, unit) {
+  function rolling(element, part, name, unit, range) {
     const x = part.time.map(local), traces = [];
     if (part.low !== null && x.length) {
-      const ends = [x[0], x[x.length - 1]], edge = { width: 1, dash: "dot", color: colour("one") };
+      const ends = range.map(local), edge = { width: 1, dash: "dot", color: colour("one") };
       traces.push(line(ends, [part.low, part.low], "band", "one", { line: edge, showlegend: false, hoverinfo: "skip" }));
       traces.push(line(ends, [part.high, part.high], "3-sigma band", "one", { line: edge, fill: "tonexty", fillcolor: colour("band"), hoverinfo: "skip" }));
     }
@@ -71,7 +72,7 @@ const Charts = (() => {
     traces.push(line(x, some, "average of 5 min", "one", { mode: x.length < 80 ? "lines+markers" : "lines", marker: { size: 4 }, hovertemplate: "%{y:.4~g}" }));
     const alarms = part.alarms.map((alarm, i) => (alarm ? i : -1)).filter((i) => i >= 0);
     if (alarms.length) traces.push({ type: "scatter", mode: "markers", x: alarms.map((i) => x[i]), y: alarms.map((i) => some[i]), name: "alarm", marker: { color: colour("five"), size: 9, symbol: "x" }, hoverinfo: "skip" });
-    draw(element, name, `Line: five-minute averages of the ${name}, ${alarms.length} of them alarms.`, traces, { yaxis: { rangemode: "normal", title: { text: unit, font: { size: 11 } } } });
+    draw(element, name, `Line: five-minute averages of the ${name}, ${alarms.length} of them alarms.`, traces, { xaxis: { range: range.map(local) }, yaxis: { rangemode: "normal", title: { text: unit, font: { size: 11 } } } });
   }
 
   function units(element, part) {

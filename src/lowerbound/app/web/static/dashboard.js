@@ -58,8 +58,8 @@
     const kept = board.telemetry;
     if (kept.here && kept.newest !== null) {
       const rows = kept.traffic.time.map((_, i) => Object.values(kept.traffic.answered).reduce((sum, each) => sum + each[i], kept.traffic.refused[i] + kept.traffic.failed[i]));
-      const before = rows.length > 1 ? rows[rows.length - 2] : last(rows);
-      add("Traffic", `${short((60 * before) / kept.traffic.width_s)} /min`, `${whole(kept.answers.asked)} rows in ${span(board.hours)}`);
+      const newest = rows.slice(-2).reduce((sum, each) => sum + each, 0), since = kept.traffic.time.slice(-2)[0];
+      add("Traffic", `${short((60 * newest) / Math.max(60, board.made - since))} /min`, `${whole(kept.answers.asked)} rows in ${span(board.hours)}`);
       const share = kept.answers.asked ? kept.answers.lost / kept.answers.asked : 0;
       add("Not answered", percent(share), `${whole(kept.answers.lost)} rows; ${whole(kept.answers.failed)} by a fault of ours`, kept.answers.failed > 0.001 * kept.answers.asked ? "bad" : kept.answers.failed || share > 0.05 ? "warn" : "good");
       add("Latency, p99", kept.latency.recent_p99 === null ? "–" : `${short(kept.latency.recent_p99)} ms`, "of the newest requests");
@@ -96,7 +96,7 @@
       const rolled = kept.rolling?.[name], some = rolled?.mean.some((value, i) => value !== null && rolled.n[i] >= rolled.fewest);
       const why = nothing || (some ? null : `No five minutes had ${rolled.fewest} rows whose ${name} is known.`);
       lead(name, rolled ? `Averages of five minutes, stable version. ${rolled.says}` : "");
-      part(name, why || rolled, (element) => shown(element, why, () => Charts.rolling(element, rolled, name, unit)));
+      part(name, why || rolled, (element) => shown(element, why, () => Charts.rolling(element, rolled, name, unit, [kept.traffic.time[0], kept.traffic.until])));
     }
     part("reasons", nothing || kept.answers, (element) => reasons(element, nothing, kept));
     part("codes", nothing || kept.codes, (element) => codes(element, nothing, kept.codes));

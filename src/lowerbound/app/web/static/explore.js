@@ -109,7 +109,8 @@
     $("label").max = Math.max(0, state.model.labels - 1);
     $("sliders").replaceChildren();
     state.known = await (await ask(`/v1/explorer?model=${encodeURIComponent(state.model.name)}`)).json();
-    for (const id of ["sample", "file"]) $(id).disabled = !(state.known.units && state.model.rows.pictures);
+    const usable = Boolean(state.known.units && state.model.rows.pictures);
+    document.querySelectorAll(".explore > *").forEach((section) => { section.hidden = !usable; });
     if (!state.model.rows.pictures) throw new Error("The rows of this model are no pictures; the explorer draws pictures only.");
     if (!state.known.units) throw new Error(state.known.why);
     await sample();
