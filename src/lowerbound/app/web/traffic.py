@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def traffic(history: History, choice: Choice, width: int) -> tuple[dict[str, Any
     refused, failed, aside = (np.zeros(len(starts), int) for _ in range(3))
     lost: Counter[tuple[str, int]] = Counter()
     asked = 0
-    for labels, minutes, rows in history.counts(choice, width):
+    for labels, minutes, rows in history.counts(replace(choice, idle=True), width):
         alias, status, spans = labels["alias"], labels["status"], _on(starts, minutes, rows)
         if labels["verb"] == IDLE:
             aside += spans
