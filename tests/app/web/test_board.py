@@ -234,19 +234,19 @@ def test_a_snapshot_is_one_file(shown, tmp_path: Path) -> None:
 
 
 def test_a_page_without_the_library_of_charts_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    for known in (files.charts, files.stamp):
-        known.cache_clear()
-    monkeypatch.setattr("lowerbound.app.web.files.find_spec", lambda name: None)
-    try:
+    def forget() -> None:
+        for known in (files.charts, files.stamp, files.names):
+            known.cache_clear()
+
+    forget()
+    with monkeypatch.context() as patched:
+        patched.setattr("lowerbound.app.web.files.find_spec", lambda name: None)
         page = files.page("dashboard.html", title="lowerbound", inline=False)
         assert 'pip install "lowerbound[dashboard]"' in page
         assert "plotly.min.js" not in page
-        assert files.static("plotly.min.js") is None
-    finally:
-        for known in (files.charts, files.stamp):
-            known.cache_clear()
-    assert files.static("../board.py") is None
-    assert files.static("dashboard.html") is None
+        assert "plotly.min.js" not in files.names()
+    forget()
+    assert files.names() == {"charts.js", "dashboard.js", "explore.js", "plotly.min.js", "style.css"}
 
 
 def test_the_documentation_says_what_runs(place: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,15 +15,19 @@ CHARTS = "plotly.min.js"
 KINDS = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
 
 
-def static(name: str) -> tuple[bytes, str] | None:
-    """The content and type of a file that pages refer to; None if there is none."""
-    if name == CHARTS:
-        found = charts()
-        return None if found is None else (found, KINDS[".js"])
-    suffix = name[name.rfind(".") :]
+@lru_cache(maxsize=1)
+def names() -> frozenset[str]:
+    """Files that pages refer to."""
     folder = resources.files("lowerbound.app.web") / "static"
-    known = {path.name for path in folder.iterdir()}
-    return ((folder / name).read_bytes(), KINDS[suffix]) if suffix in KINDS and name in known else None
+    own = {path.name for path in folder.iterdir() if _suffix(path.name) in KINDS}
+    return frozenset(own if charts() is None else own | {CHARTS})
+
+
+def static(name: str) -> tuple[bytes, str]:
+    """The content and type of one of these files."""
+    if name == CHARTS:
+        return charts() or b"", KINDS[".js"]
+    return (resources.files("lowerbound.app.web") / "static" / name).read_bytes(), KINDS[_suffix(name)]
 
 
 @lru_cache(maxsize=1)
@@ -53,3 +57,7 @@ def page(name: str, **values: Any) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, loader=loader, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template(name).render(**values, stamp=stamp(), has_charts=charts() is not None)
+
+
+def _suffix(name: str) -> str:
+    return name[name.rfind(".") :]

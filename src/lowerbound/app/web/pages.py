@@ -55,6 +55,7 @@ class Rollback(BaseModel):
 
 def pages(site: Site) -> APIRouter:
     """The routes of all pages, for the server."""
+    files.stamp()  # reads and hashes all files now, and not while requests wait
     routes = APIRouter()
     _add_pages(routes)
     boards = _boards(site)
@@ -86,10 +87,10 @@ def _add_pages(routes: APIRouter) -> None:
 
     @routes.get("/static/{name}", include_in_schema=False)
     async def static(request: Request, name: str) -> Response:
-        found = await asyncio.to_thread(_file, name, "gzip" in request.headers.get("accept-encoding", ""))
-        if found is None:
+        if name not in files.names():
             raise RefusedError("no-such-page", "There is no such file.")
-        content, kind, coding = found
+        packed = "gzip" in request.headers.get("accept-encoding", "")
+        content, kind, coding = await asyncio.to_thread(_file, name, packed)
         kept = "public, max-age=31536000, immutable" if "v" in request.query_params else "no-cache"
         return Response(content, media_type=kind, headers={**RULES, **coding, "cache-control": kept})
 
@@ -205,10 +206,7 @@ def _roll_back(registry: Registry, name: str, asked: Rollback, key: Key | None) 
 
 
 @lru_cache(maxsize=32)
-def _file(name: str, packed: bool) -> tuple[bytes, str, dict[str, str]] | None:
+def _file(name: str, packed: bool) -> tuple[bytes, str, dict[str, str]]:
     """A file's content, type and headers."""
-    found = files.static(name)
-    if found is None:
-        return None
-    content, kind = found
+    content, kind = files.static(name)
     return (gzip.compress(content, 6), kind, {"content-encoding": "gzip"}) if packed else (content, kind, {})

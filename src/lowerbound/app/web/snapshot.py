@@ -57,6 +57,4 @@ def _inside(json: str) -> str:
 
 
 def _static(name: str) -> str:
-    found = files.static(name)
-    assert found is not None, name
-    return found[0].decode()
+    return files.static(name)[0].decode()
