@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from made_facts import fact
 
-from lowerbound.errors import TooFewError, UsageError
+from lowerbound.errors import DataError, TooFewError, UsageError
 from lowerbound.files import exclusive, read_json
 from lowerbound.service.candidate import Candidate
 from lowerbound.service.monitoring.telemetry.fact import IDLE, Privacy
@@ -192,6 +192,16 @@ def test_a_candidate_that_was_withdrawn_meanwhile_is_not_promoted(stage: Stage) 
     stage.court.sit()
     assert stage.aliases == {"stable": 1}
     assert stage.registry.history("digits")[-1].action == "withdraw"
+
+
+@pytest.mark.parametrize("content", ["{}", '{"alias": "canary"}', "[]"])
+def test_a_damaged_file_is_named_and_moves_nothing(stage: Stage, content: str) -> None:
+    path = path_of(stage.folder, "digits", 2)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    with pytest.raises(DataError, match=r"2\.json"):
+        stage.court.sit()
+    assert path.read_text() == content
 
 
 def test_another_stable_version_begins_another_trial(stage: Stage) -> None:

@@ -59,7 +59,7 @@ class AdversarialSamples(Objective):
         if player != "critic":
             value = self.game.generator(fake)
             spread = made.flatten(1).std(dim=0).mean() / real.flatten(1).std(dim=0).mean().clamp_min(1e-12)
-            return Loss(value, {"generator_loss": value.detach(), "made_spread": spread.detach()})
+            return Loss(value, {"loss": value.detach(), "made_spread": spread.detach()})
         seen, _ = self._score(real, evidence)
         value = self.game.critic(seen, fake)
         steep = self.penalty(lambda rows: self._score(rows, evidence)[0], real, made.detach(), noise)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lowerbound.errors import DataError
 from lowerbound.files import read_json, write_json
 from lowerbound.service.candidate import Candidate
 from lowerbound.service.monitoring.verdicts.halves import Halves, Side
@@ -62,12 +63,15 @@ class Trial:
         """
         path = path_of(folder, candidate.name, candidate.number)
         found = read_json(path) if path.is_file() else None
-        if found is None or _of(found) != (candidate.place, candidate.since, candidate.stable_hash):
-            earlier = [] if found is None else [*found["earlier"], _summary(found)][-MOST_EARLIER:]
-            return Trial(path, candidate, Judge(rules, at), newest, earlier)
-        trial = Trial(path, candidate, Judge.from_json(found), found["cursor"], found["earlier"])
-        trial._halves.restore(found["waiting"])
-        trial.ended, trial.trouble = found["ended"], found["trouble"]
+        try:
+            if found is None or _of(found) != (candidate.place, candidate.since, candidate.stable_hash):
+                earlier = [] if found is None else [*found["earlier"], _summary(found)][-MOST_EARLIER:]
+                return Trial(path, candidate, Judge(rules, at), newest, earlier)
+            trial = Trial(path, candidate, Judge.from_json(found), found["cursor"], found["earlier"])
+            trial._halves.restore(found["waiting"])
+            trial.ended, trial.trouble = found["ended"], found["trouble"]
+        except (KeyError, TypeError, ValueError):
+            raise DataError(f"{path} is no trial of a candidate; delete it, and the trial begins anew.") from None
         return trial
 
     def take(self, facts: Sequence[Mapping[str, Any]], at: float) -> int:
