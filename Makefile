@@ -12,13 +12,17 @@ BIN := .venv/bin
 RUN := runs/demo
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: adbench bench servebench soak vqbench demo test fast docs lint types reference .venv
+.PHONY: lifecycle adbench bench servebench soak vqbench demo test fast docs lint types reference .venv
 
 demo: .venv
 	$(BIN)/lowerbound train digits --out $(RUN) --resume
 	$(BIN)/lowerbound evaluate $(RUN)
 	$(BIN)/lowerbound report $(RUN)
 	@$(BIN)/python examples/findings.py $(RUN)
+
+lifecycle: .venv
+	rm -rf runs/lifecycle
+	$(BIN)/lowerbound lifecycle digits --out runs/lifecycle
 
 test: .venv
 	$(PYTEST)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from lowerbound.errors import DataError
 from lowerbound.kinds import Groups, Kinds, resolve
@@ -30,6 +32,7 @@ from lowerbound.lab.data.splits import SPLITS, Split
 from lowerbound.lab.data.table import table as table_data
 from lowerbound.lab.data.text import text
 from lowerbound.lab.data.video import video
+from lowerbound.lab.data.without import without_labels
 from lowerbound.lab.run import Run
 from lowerbound.model.spec import Count
 
@@ -48,6 +51,19 @@ def latents(
     first = Run(run)
     rows = load_data(first.recipe().data, data_dir, first.quarantine_path)
     return latents_of(first.model(), rows, context, labelled, first.path)
+
+
+def some_labels(
+    data_dir: Path | None, *, data: Mapping[str, Any], without: Annotated[list[int], Field(min_length=1)]
+) -> Dataset:
+    """The rows of other data that have none of some labels.
+
+    Args:
+        data_dir: where those data lie.
+        data: their table.
+        without: labels that are left out.
+    """
+    return without_labels(read_data(data, data_dir), without)
 
 
 DATA: Kinds = {
@@ -70,6 +86,7 @@ DATA: Kinds = {
     "shards": shards,
     "latents": latents,
     "collected": collected,
+    "some-labels": some_labels,
 }
 DATA_PARTS: Groups = {Split: SPLITS}
 

@@ -1,0 +1,1 @@
+"""The life of a model in service, played in minutes on real processes."""

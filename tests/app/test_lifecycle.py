@@ -1,0 +1,74 @@
+"""A model's life in service, on real processes: the play of `lowerbound lifecycle`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from harness import Cli
+
+from lowerbound.errors import DataError
+from lowerbound.lab.data.load import load_data
+from lowerbound.service.registry.registry import Registry
+
+
+@pytest.mark.slow
+def test_an_incident_is_seen_named_and_mended_a_bad_candidate_goes_and_a_silent_change_is_seen(
+    cli: Cli, tmp_path: Path
+) -> None:
+    out = tmp_path / "life"
+    done = cli("lifecycle", "digits", "--out", str(out), "--json")
+    assert done.code == 0, done.err
+    figures = json.loads(done.out)
+    assert figures == json.loads((out / "lifecycle.json").read_text())
+    assert figures["false_alarms"] <= 1  # of ten looks, where two of sixty are promised
+    assert figures["detected"] <= 2000
+    assert {"flat-inputs", "gate-rejects"} & set(figures["alerts"])
+    causes = figures["causes"]
+    assert causes["a kind that the reference lacks"] == pytest.approx(figures["planted"]["new"], abs=0.06)
+    assert causes["black inputs, refused"] == pytest.approx(figures["planted"]["black"], abs=0.015)
+    assert figures["refused"]["black"] > 100
+    assert figures["guard"]["comparisons"] >= 2
+    assert figures["guard"]["largest_change"] < 0.1
+    assert " mends it" in figures["mended"]
+    assert figures["silent"] <= 3000
+    assert not figures["silent_error"]
+    assert {"drift-latent", "drift-aggregate", "drift-together"} & set(figures["silent_alerts"])
+    registry = Registry(out / "registry")
+    assert {alias: version.number for alias, version in registry.aliases("digits").items()} == {"stable": 2}
+    history = [(entry.action, entry.alias, entry.number) for entry in registry.history("digits")]
+    assert ("promote", "stable", 2) in history
+    tried = history.index(("promote", "canary", 3))
+    assert [alias for _, alias, _ in history[tried + 1 :]] == ["canary"]
+    for report in figures["reports"]:
+        assert "<img" in (out / "telemetry" / report).read_text()
+    assert "digits" in (out / "dashboard.html").read_text()
+
+
+def test_a_play_leaves_a_folder_that_is_in_use_alone_and_knows_its_scenes(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    taken = cli("lifecycle", "digits", "--out", str(tmp_path))
+    taken.refused(2, "not empty")
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+    cli("lifecycle", "hamlet", "--out", str(tmp_path / "new")).refused(2, "hamlet", "digits")
+    assert not (tmp_path / "new").exists()
+
+
+def test_rows_of_some_labels_can_be_left_out() -> None:
+    whole = load_data({"kind": "digits"})
+    some = load_data({"kind": "some-labels", "data": {"kind": "digits"}, "without": [0, 6]})
+    for split in ("train", "validation", "test"):
+        labels, left = whole.split(split).labels, some.split(split).labels
+        assert labels is not None
+        assert left is not None
+        kept = ~torch.isin(labels, torch.tensor([0, 6]))
+        assert torch.equal(left, labels[kept])
+        every = torch.arange(len(labels))
+        assert torch.equal(
+            some.split(split).take(torch.arange(len(left))).raw, whole.split(split).take(every[kept]).raw
+        )
+    assert some.spec.examples == len(some.train)
+    with pytest.raises(DataError, match="all rows"):
+        load_data({"kind": "some-labels", "data": {"kind": "digits"}, "without": list(range(10))})
