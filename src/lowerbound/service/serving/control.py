@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 
 from lowerbound import __version__
@@ -116,12 +116,22 @@ def _state(state: State, keys: Keys) -> APIRouter:
     """What is served, and how it fares."""
     routes = APIRouter()
 
-    @routes.get("/metrics", tags=["state"], summary="Numbers for Prometheus; with keys, for those who operate.")
+    @routes.get(
+        "/metrics",
+        response_class=PlainTextResponse,
+        tags=["state"],
+        summary="Numbers for Prometheus; with keys, for those who operate.",
+    )
     async def metrics(request: Request) -> Response:
         allow(keys, request, "operate")
         return Response(state.metrics(), media_type="text/plain; version=0.0.4")
 
-    @routes.get("/metrics/telemetry", tags=["state"], summary="Totals of telemetry, likewise, across restarts.")
+    @routes.get(
+        "/metrics/telemetry",
+        response_class=PlainTextResponse,
+        tags=["state"],
+        summary="Totals of telemetry, likewise, across restarts.",
+    )
     async def telemetry_metrics(request: Request) -> Response:
         allow(keys, request, "operate")
         text = await asyncio.to_thread(state.telemetry_metrics)
