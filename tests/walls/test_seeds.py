@@ -47,7 +47,10 @@ def mean(rows: list[dict[str, float]], name: str, part: slice) -> float:
     return sum(values) / len(values)
 
 
-@pytest.mark.parametrize("name", sorted(set(OBJECTIVES) - {"elbo-warm-up", "vae-gan"}))
+LEARNS_ROWS = {name for name, row in OBJECTIVES.items() if FAMILIES[row.family].likelihood}
+
+
+@pytest.mark.parametrize("name", sorted(LEARNS_ROWS - {"elbo-warm-up", "vae-gan", "focus-decoder-vae-gan"}))
 def test_every_objective_lowers_what_it_minimises(name: str) -> None:
     """60 steps on one small batch of noise (which a critic would keep a VAE-GAN from learning by heart)."""
     row = OBJECTIVES[name]

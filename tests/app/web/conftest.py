@@ -34,9 +34,9 @@ def place(shown: tuple[Path, float], tmp_path: Path) -> Path:
     return made_board.copied(shown[0], tmp_path)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, without a window."""
+    """Debian's Chromium, without a window; no longer than its tests, for its event loop runs in this thread."""
     if CHROMIUM is None:
         pytest.skip("Debian's package `chromium` is not installed")
     with sync_playwright() as playwright:

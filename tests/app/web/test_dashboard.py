@@ -204,7 +204,8 @@ def test_the_explorer_decodes_as_sliders_move(size, keyed, watched, tmp_path: Pa
     page.goto(f"{server.url}/explore")
     Image.fromarray((load_digits().images[0] * 15).astype(np.uint8)).resize((32, 32)).save(tmp_path / "zero.png")
     expect(page.locator("#file")).to_be_enabled()
-    page.set_input_files("#file", tmp_path / "zero.png")
+    with page.expect_response(lambda response: "/encode" in response.url):
+        page.set_input_files("#file", tmp_path / "zero.png")
     expect(page.locator(".slider")).to_have_count(16)
     expect(page.locator("#live")).to_have_text("ready")
     before = page.locator("#after").get_attribute("src")

@@ -89,7 +89,7 @@ class Traffic:
         self._most, self._scene = (data.spec.levels or 2) - 1, scene
         self._chance = np.random.default_rng(seed)
         self._clients = [Client(url, sticky=f"client-{number}") for number in range(CLIENTS)]
-        self._pool = ThreadPoolExecutor(THREADS)
+        self._threads = [ThreadPoolExecutor(1) for _ in range(THREADS)]  # a client's connection belongs to its thread
         self.sent = 0
         self.refused: dict[str, int] = {}
 
@@ -97,9 +97,10 @@ class Traffic:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown()
-        for client in self._clients:
-            client.close()
+        for number, thread in enumerate(self._threads):
+            for client in self._clients[number::THREADS]:
+                thread.submit(client.close)
+            thread.shutdown()
 
     def ordinary(self, count: int) -> Array:
         """Rows of the kinds that the model knows."""
@@ -130,18 +131,20 @@ class Traffic:
         Raises:
             ServerError: the server failed.
         """
-        parts = [(rows[start::THREADS], start) for start in range(THREADS)]
-        for found in self._pool.map(lambda part: self._some(*part), parts):
-            for reason in found:
+        parts = [
+            thread.submit(self._some, rows[number::THREADS], self._clients[number::THREADS])
+            for number, thread in enumerate(self._threads)
+        ]
+        for part in parts:
+            for reason in part.result():
                 self.refused[reason] = self.refused.get(reason, 0) + 1
         self.sent += len(rows)
 
-    def _some(self, rows: Array, thread: int) -> list[str]:
+    def _some(self, rows: Array, clients: list[Client]) -> list[str]:
         refused = []
-        for number, row in enumerate(rows):
-            client = self._clients[(number * THREADS + thread) % CLIENTS]
+        for number, row in enumerate(rows, self.sent // THREADS):
             try:
-                client.score(self._scene.name, row[None])
+                clients[number % len(clients)].score(self._scene.name, row[None])
             except ServerError as error:
                 if error.status != 422:
                     raise
