@@ -66,6 +66,7 @@ SCENES = {
         hasty=("training.steps=30", "seed=9"),
         gate_level=0.001,
         window=1000,
+        plan=("newest=20_000", "rows=20_000", "training.epochs=6"),
         noise=2,
     ),
 }
