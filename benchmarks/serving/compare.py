@@ -2,7 +2,7 @@
 
     python benchmarks/serving/compare.py PYTHON_OF_LITSERVE --out DIR [--seconds 5] [--rounds 3] [--only NAME ...]
 
-Ours is the whole chain: gate, batcher, fact rows into a file. LitServe reads the body, computes and answers; of its
+Ours is the whole chain: gate, batcher, fact rows in telemetry. LitServe reads the body, computes and answers; of its
 settings with and without batches, the better one counts. wrk (of Debian) makes the load, of both in turns.
 """
 
