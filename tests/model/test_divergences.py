@@ -128,7 +128,7 @@ def test_critic_of_permuted_codes_finds_the_total_correlation() -> None:
     """Its logit estimates a log-ratio of densities, so its mean is the total correlation: Kim & Mnih 2018, eq. 3."""
     from lowerbound.model.networks.mlp import MLP
     from lowerbound.model.networks.network import Ports
-    from lowerbound.model.objectives.adversarial import critic_loss
+    from lowerbound.model.objectives.games import critic_loss
 
     torch.manual_seed(0)
     correlation = 0.8

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 from lowerbound.kinds import Part
 from lowerbound.model.evidence import Evidence
 from lowerbound.model.networks.mlp import MLP
 from lowerbound.model.networks.network import Network, Ports
+from lowerbound.model.objectives.games import critic_loss, generator_loss
 from lowerbound.model.objectives.matching import codes_of, prior_draws
 from lowerbound.model.objectives.objective import (
     Loss,
@@ -26,16 +26,6 @@ from lowerbound.model.objectives.objective import (
 from lowerbound.model.objectives.schedules import Schedule, constant
 from lowerbound.model.spec import Fraction, Settings
 from lowerbound.noise import Noise
-
-
-def critic_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """-E log D(real) - E log(1 - D(fake)) for logits (Goodfellow et al. 2014, eq. 1)."""
-    return softplus(-real).mean() + softplus(fake).mean()
-
-
-def generator_loss(fake: Tensor) -> Tensor:
-    """The non-saturating loss -E log D(fake) for logits (Goodfellow et al. 2014, section 3)."""
-    return softplus(-fake).mean()
 
 
 class AdversarialPrior(Objective):

@@ -14,7 +14,7 @@ from lowerbound.model.distributions import tree
 from lowerbound.model.evidence import Evidence
 from lowerbound.model.networks.mlp import MLP
 from lowerbound.model.networks.network import Network, Ports
-from lowerbound.model.objectives.adversarial import critic_loss, generator_loss
+from lowerbound.model.objectives.games import critic_loss, generator_loss
 from lowerbound.model.objectives.objective import Loss, Objective, Player
 from lowerbound.model.objectives.schedules import Schedule, constant
 from lowerbound.model.spec import Settings

@@ -10,6 +10,16 @@ from torch.nn.functional import relu, softplus
 Scores = Tensor  # (N,), of a critic: large for rows that it takes for data
 
 
+def critic_loss(real: Scores, fake: Scores) -> Tensor:
+    """-E log D(real) - E log(1 - D(fake)) for logits (Goodfellow et al. 2014, eq. 1)."""
+    return softplus(-real).mean() + softplus(fake).mean()
+
+
+def generator_loss(fake: Scores) -> Tensor:
+    """The non-saturating loss -E log D(fake) for logits (Goodfellow et al. 2014, section 3)."""
+    return softplus(-fake).mean()
+
+
 class Game(ABC):
     """Two losses: means over rows."""
 
@@ -29,7 +39,7 @@ class Saturating(Game):
     """
 
     def critic(self, real: Scores, fake: Scores) -> Tensor:
-        return softplus(-real).mean() + softplus(fake).mean()
+        return critic_loss(real, fake)
 
     def generator(self, fake: Scores) -> Tensor:
         return -softplus(fake).mean()
@@ -39,7 +49,7 @@ class NonSaturating(Saturating):
     """The same critic; the generator makes -log D of its rows small (Goodfellow et al. 2014, section 3)."""
 
     def generator(self, fake: Scores) -> Tensor:
-        return softplus(-fake).mean()
+        return generator_loss(fake)
 
 
 class Wasserstein(Game):

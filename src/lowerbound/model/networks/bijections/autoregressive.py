@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Sequence
 
 import torch
@@ -48,11 +49,8 @@ class MaskedMLP(nn.Module):
         return hidden.unflatten(1, (self.size, self.outputs))
 
 
-class InverseAutoregressive(Bijection):
-    """y_d = s_d z_d + (1 - s_d) m_d with s_d in (0, 1) and m_d from z_<d (Kingma et al. 2016, algorithm 1).
-
-    One pass forward, D passes backward: fast to draw from, slow to score values that it did not draw. The order of
-    units is reversed at every other step.
+class Autoregressive(Bijection, ABC):
+    """A masked network says two numbers of each unit from those before it; the order is reversed at every other step.
 
     Args:
         place: in the flow.
@@ -62,6 +60,21 @@ class InverseAutoregressive(Bijection):
     def __init__(self, place: Place, *, widths: Widths = (64, 64)) -> None:
         super().__init__()
         self.network, self.last_first = MaskedMLP(place.size, 2, place.context, widths), place.odd
+
+    def _ordered(self, values: Tensor) -> Tensor:
+        return values.flip(1) if self.last_first else values
+
+
+class InverseAutoregressive(Autoregressive):
+    """y_d = s_d z_d + (1 - s_d) m_d with s_d in (0, 1) and m_d from z_<d (Kingma et al. 2016, algorithm 1).
+
+    One pass forward, D passes backward: fast to draw from, slow to score values that it did not draw. The order of
+    units is reversed at every other step.
+
+    Args:
+        place: in the flow.
+        widths: units of the hidden layers of the masked network.
+    """
 
     def forward(self, z: Tensor, h: Tensor | None) -> Mapped:
         z = self._ordered(z)
@@ -84,11 +97,8 @@ class InverseAutoregressive(Bijection):
         # At the start a gate is nearly open, so that a long chain is nearly the identity; it never closes for good.
         return 2 + gate / (1 + gate.abs() / SCALE), shift
 
-    def _ordered(self, values: Tensor) -> Tensor:
-        return values.flip(1) if self.last_first else values
 
-
-class MaskedAutoregressive(Bijection):
+class MaskedAutoregressive(Autoregressive):
     """y_d = exp(a_d) z_d + m_d with a_d and m_d from y_<d (MAF; Papamakarios et al. 2017, eq. 3-5).
 
     One pass to score, D passes to draw: for densities of data. The order of units is reversed at every other step.
@@ -97,10 +107,6 @@ class MaskedAutoregressive(Bijection):
         place: in the flow.
         widths: units of the hidden layers of the masked network.
     """
-
-    def __init__(self, place: Place, *, widths: Widths = (64, 64)) -> None:
-        super().__init__()
-        self.network, self.last_first = MaskedMLP(place.size, 2, place.context, widths), place.odd
 
     def forward(self, z: Tensor, h: Tensor | None) -> Mapped:
         z = self._ordered(z)
@@ -120,6 +126,3 @@ class MaskedAutoregressive(Bijection):
     def _affine(self, y: Tensor, h: Tensor | None) -> Mapped:
         raw, shift = self.network(y, h).unbind(dim=2)
         return raw / (1 + raw.abs() / SCALE), shift
-
-    def _ordered(self, values: Tensor) -> Tensor:
-        return values.flip(1) if self.last_first else values
