@@ -39,7 +39,7 @@ Key = Annotated[str | None, typer.Option(help="Of the server, where it needs one
 Level = Annotated[float, typer.Option(min=1e-6, max=0.5, help="Of the gate, as `serve --gate-level`.")]
 
 app = typer.Typer(
-    help="Watch models in service: status, drift, incidents, probe, replay, drill, page.",
+    help="Watch models in service: status, drift, incidents, probe, samples, replay, drill, page.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -197,6 +197,57 @@ def probe(
         if every is None:
             raise typer.Exit(1 if found.fault else 0)
         time.sleep(every)
+
+
+@app.command()
+def samples(
+    name: Name,
+    features: Annotated[
+        str, typer.Option(help="raw values, own codes of the frozen version, or a file of a network.")
+    ] = "own",
+    rows: Annotated[int, typer.Option(min=50, help="That are made, and real ones.")] = 10_000,
+    points: Annotated[
+        float | None, typer.Option(min=0.0, help="By which the Fréchet distance may grow (default: 5, or a tenth).")
+    ] = None,
+    freeze: Annotated[bool, typer.Option("--freeze", help="Compare with this version from now on.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Of what is made (default: another one for each look).")] = None,
+    alias: Alias = "stable",
+    blind: Annotated[
+        Path | None, typer.Option(help="Also write a page on which people judge pairs, .html, and not know whose.")
+    ] = None,
+    telemetry: Place = None,
+    data_dir: DataDir = None,
+    registry: Where = None,
+    files: Files = None,
+    json_: Json = False,
+) -> None:
+    """Look whether what a version makes moved away from real rows. Ends with 1 if it did."""
+    from lowerbound.app.report.blind import write_blind
+    from lowerbound.service.monitoring.looking.samples import keep_sampled, look_at_samples
+
+    place, known = _place(telemetry), _open(registry, files)
+    version = known.resolve(f"{name}@{alias}")
+    found = look_at_samples(
+        version,
+        known,
+        place,
+        features=features,
+        rows=rows,
+        points=points,
+        freeze=freeze,
+        seed=int(time.time()) if seed is None else seed,
+        data_dir=data_dir,
+    )
+    incident = keep_sampled(found, version, place)
+    if blind is not None:
+        write_blind(blind, known.resolve(f"{name}:{found.frozen}"), version)
+    if json_:
+        print_json({**found.json(), "incident": incident.id if incident else None})
+    else:
+        say(found.said())
+        say(f"drift-samples: incident {incident.id}; see docs/runbook.md#drift-samples") if incident else None
+        say(f"wrote {blind}") if blind is not None else None
+    raise typer.Exit(1 if found.verdict.alarm else 0)
 
 
 @app.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Trouble = Literal["requests", "serving"]
+Trouble = Literal["requests", "serving", "model"]
 RUNBOOK = "docs/runbook.md"
 
 
@@ -15,7 +15,7 @@ class Alert:
 
     Attributes:
         name: a stable word.
-        trouble: what it is about: the requests that come, or the server that answers them.
+        trouble: what it is about: the requests that come, the server that answers them, or the model itself.
         says: what was seen, as a clause.
     """
 
@@ -48,6 +48,7 @@ ALERTS = {
         Alert("drift-codebook", "requests", "codes of the codebook are used otherwise"),
         Alert("slow-answers", "serving", "the 99th percentile of the answers' times stays over its limit"),
         Alert("serving-fault", "serving", "the server answers otherwise than the weights that it is said to serve"),
+        Alert("drift-samples", "model", "what the model makes moved away from real rows"),
     )
 }
 # Which alert a detector of drift, or a sign of unusual requests, gives.

@@ -54,6 +54,7 @@ class ModelDrift:
         level: of the interval of the growth.
 
     Attributes:
+        points: by which the distance may grow.
         verdict: the last one, None before the first.
 
     Raises:
@@ -64,11 +65,16 @@ class ModelDrift:
     def __init__(
         self, real: Tensor, made: Tensor, extractor: str, rows: int = ROWS, points: float = POINTS, level: float = LEVEL
     ) -> None:
-        self._rows, self._points, self._extractor = rows, points, extractor
+        self.points, self._rows, self._extractor = points, rows, extractor
         self._reach = float(norm.isf(level / 2))
         self._real = self._counted(real)
         self._shipped = frechet_distance(real, self._counted(made)), kernel_distance(real, made)
         self.verdict: ModelVerdict | None = None
+
+    @property
+    def shipped(self) -> float:
+        """The Fréchet distance of the rows that were made when the version was shipped."""
+        return _value(self._shipped[0])
 
     def update(self, made: Tensor, extractor: str) -> ModelVerdict:
         """Look at features of newly made rows, (N, F).
@@ -82,10 +88,10 @@ class ModelDrift:
                 f"features of the extractor {extractor} cannot be compared with those of {self._extractor}; use one."
             )
         frechet, kernel = frechet_distance(self._real, self._counted(made)), kernel_distance(self._real, made)
-        growth = _value(frechet) - _value(self._shipped[0])
+        growth = _value(frechet) - self.shipped
         reach = self._reach * math.hypot(frechet.stderr or 0.0, self._shipped[0].stderr or 0.0)
         self.verdict = ModelVerdict(
-            alarm=growth > max(self._points, reach),
+            alarm=growth > max(self.points, reach),
             frechet=frechet,
             kernel=kernel,
             growth=growth,
