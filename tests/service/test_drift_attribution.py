@@ -159,6 +159,34 @@ def test_false_causes_are_rare() -> None:
     assert found == 0
 
 
+def used(chance: np.random.Generator, ordinary: int, new: int = 0) -> Window:
+    """Codes of a codebook of 32 at 16 places: three ordinary kinds of rows, and a kind that uses others."""
+    kinds = np.concatenate([chance.integers(0, 3, ordinary), np.full(new, 3)])
+    often = np.stack([np.roll(0.8 ** np.arange(32), 8 * kind) for kind in range(4)])
+    totals = (often / often.sum(axis=1, keepdims=True)).cumsum(axis=1)[kinds]
+    indices = np.minimum((chance.random((len(kinds), 16, 1)) > totals[:, None]).sum(axis=2), 31)
+    return Window(indices=indices, errors=np.exp(0.3 * chance.standard_normal(len(kinds))))
+
+
+def test_a_kind_that_uses_other_codes_of_a_codebook_is_named() -> None:
+    chance = np.random.default_rng(0)
+    attributor = Attributor(used(chance, 2000))
+    found = attributor.attribute(used(chance, 850, new=150))
+    (cause,) = found.causes
+    assert cause.name == "a kind that the reference lacks"
+    assert cause.share == pytest.approx(0.15, abs=0.05)
+    assert np.mean(cause.rows[:100] >= 850) > 0.9
+    assert "density of the code" in {sign.name for sign in found.signs if sign.alarm}
+
+
+def test_ordinary_uses_of_a_codebook_have_no_cause() -> None:
+    for seed in range(3):
+        chance = np.random.default_rng(seed)
+        found = Attributor(used(chance, 1000)).attribute(used(chance, 500))
+        assert found.causes == ()
+        assert not any(sign.alarm for sign in found.signs)
+
+
 def test_what_cannot_be_attributed_is_refused() -> None:
     chance = np.random.default_rng(0)
     with pytest.raises(TooFewError, match="too few to attribute by"):
@@ -168,3 +196,5 @@ def test_what_cannot_be_attributed_is_refused() -> None:
     dead = Window(points=np.zeros((400, 2)), errors=np.ones(400))
     with pytest.raises(DataError, match="no unit"):
         Attributor(dead)
+    with pytest.raises(DataError, match="same codes equally often"):
+        Attributor(Window(indices=np.zeros((400, 4), np.int64), errors=np.ones(400)))

@@ -13,12 +13,14 @@ import zlib
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from servers import Server, answer, post, raw, until
 
+from lowerbound.service.monitoring.incidents import Incidents
 from lowerbound.service.serving.problems import PROBLEMS
 
 COUNT = 10_000
@@ -207,7 +209,9 @@ def test_a_client_that_disconnects_harms_nobody(server: Server, digits) -> None:
 
 
 @pytest.mark.slow
-def test_a_flood_of_flat_pictures_is_an_incident_while_good_ones_are_served(server: Server, digits) -> None:
+def test_a_flood_of_flat_pictures_is_an_incident_while_good_ones_are_served(
+    server: Server, registry: Path, digits
+) -> None:
     buffer = io.BytesIO()
     np.save(buffer, np.full((1, 1, 8, 8), 8, np.uint8))
     flat = post("/v1/models/labelled/encode?label=1", buffer.getvalue(), content_type="application/x-npy")
@@ -219,3 +223,8 @@ def test_a_flood_of_flat_pictures_is_an_incident_while_good_ones_are_served(serv
     found = [record for record in json.loads(answered)["incidents"] if record["model"] == "labelled"]
     assert found
     assert found[0]["closed"] is None
+    kept = Incidents(registry.parent / "telemetry")
+    assert until(lambda: [len(one.timeline) for one in kept.all("labelled")] == [2])  # the monitor knows of it, too
+    (one,) = kept.all("labelled")
+    assert (one.kind, one.open) == ("flat-inputs", True)
+    assert [event.step for event in one.timeline] == ["opened", "mitigate"]

@@ -10,6 +10,7 @@ import stat
 import struct
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lowerbound.errors import UsageError
+from lowerbound.service.monitoring.incidents import Incidents as KeptIncidents
+from lowerbound.service.registry.registry import Registry
 from lowerbound.service.serving.arrays import read_npy, to_json, write_npy
-from lowerbound.service.serving.gate import Incidents
+from lowerbound.service.serving.gate import Incident, Incidents, keep
 from lowerbound.service.serving.keys import Keys, make_key
 from lowerbound.service.serving.metrics import Metrics, leave, merged
 from lowerbound.service.serving.options import Options
@@ -243,6 +246,20 @@ def test_many_flat_pictures_are_an_incident_and_few_are_none() -> None:
     assert len(told) == 2
     assert told[1]["closed"] is not None
     assert not incidents.open
+
+
+def test_the_gate_closes_only_an_incident_that_is_all_its_own(registry: Path, tmp_path: Path) -> None:
+    version, kept = Registry(registry).resolve("digits:1"), KeptIncidents(tmp_path)
+    opened = Incident("digits:1", opened=100.0, flat=11)
+    keep(opened, version, tmp_path)
+    keep(replace(opened, closed=200.0), version, tmp_path)
+    keep(replace(opened, opened=300.0), version, tmp_path)
+    kept.raise_alerts("digits", version.hash, ("drift-latent",), 350.0, "Units moved.")
+    keep(replace(opened, closed=400.0), version, tmp_path)
+    assert [(one.closed, one.alerts) for one in kept.all("digits")] == [
+        (200.0, ("flat-inputs",)),
+        (None, ("flat-inputs", "drift-latent")),
+    ]
 
 
 def test_slow_answers_alert_with_advice_after_some_windows(caplog: pytest.LogCaptureFixture) -> None:

@@ -62,7 +62,12 @@ SCENES = {
         data={"kind": "fashion-mnist"},
         withheld=(8, 9),
         newcomer=8,
-        settings=("training.epochs=12", "evaluation.samples=20", "evaluation.examples=500"),
+        settings=(
+            "training.epochs=12",
+            "objective.beta.steps=1000",
+            "evaluation.samples=20",
+            "evaluation.examples=500",
+        ),
         hasty=("training.steps=30", "seed=9"),
         gate_level=0.001,
         window=1000,

@@ -86,7 +86,7 @@ TIERS: dict[str, Table] = {
         "start": True,
         "freeze": True,
         "shares": {PRODUCTION: 0.2},
-        "training": {**GENTLE, "epochs": 40.0},
+        "training": {**GENTLE, "schedule": "cosine", "epochs": 40.0},
     },
 }
 

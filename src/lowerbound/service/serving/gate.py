@@ -10,9 +10,12 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lowerbound.service.monitoring.alerts import ALERTS
+from lowerbound.service.monitoring.incidents import Incidents as KeptIncidents
+from lowerbound.service.registry.version import Version
 from lowerbound.service.serving.deployment import Deployment
 from lowerbound.service.serving.exchange import Link, Request, Response
 from lowerbound.service.serving.payload import CODE, DIRECTION, Array, Arrays
@@ -59,6 +62,27 @@ def log(incident: Incident) -> None:
         )
     else:
         logger.info("incident of %s closed: few of its last %d pictures are flat", incident.model, WINDOW)
+
+
+def keep(incident: Incident, version: Version, folder: Path) -> None:
+    """Put it into the open incident of the requests in the telemetry's folder, or open one; close only one's own.
+
+    Args:
+        incident: that opened or closed.
+        version: that answers the requests.
+        folder: of the telemetry.
+    """
+    kept = KeptIncidents(folder)
+    if incident.closed is None:
+        text = f"{incident.flat} of the last {WINDOW} pictures show nothing."
+        found, new = kept.raise_alerts(version.name, version.hash, ("flat-inputs",), incident.opened, text)
+        if new:
+            text = "The gate refuses such inputs, and good ones are still answered: look at what sends them."
+            kept.note(found.id, "mitigate", text, incident.opened)
+        return
+    for one in kept.all(version.name):
+        if one.open and one.alerts == ("flat-inputs",):
+            kept.close(one.id, f"Few of the last {WINDOW} pictures show nothing.", incident.closed)
 
 
 class Incidents:

@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from lowerbound.service.serving.deployment import Deployment, deploy
 from lowerbound.service.serving.door import Door, Limits
 from lowerbound.service.serving.exchange import Request
 from lowerbound.service.serving.exporting import Export
-from lowerbound.service.serving.gate import Gate, Incidents, log
+from lowerbound.service.serving.gate import Gate, Incident, Incidents, keep, log
 from lowerbound.service.serving.keys import Keys
 from lowerbound.service.serving.logs import log_lines
 from lowerbound.service.serving.metrics import Metrics, leave, merged
@@ -58,6 +59,11 @@ def compute(request: Request, arrays: Arrays) -> Arrays:
     return request.assigned.compute(request.operation, arrays, request.settings)
 
 
+def _not_kept(written: asyncio.Future[None]) -> None:
+    if (error := written.exception()) is not None:
+        logger.error("an incident could not be written down: %s", error)
+
+
 class Worker:
     """All parts of one process, put together; made in its loop.
 
@@ -75,7 +81,7 @@ class Worker:
         self.house = keep_house(options.telemetry) if options.telemetry and place.slot == 0 else None
         self.export = Export(options) if options.otlp and place.slot == 0 else None
         self.watch = LatencyWatch(limit_s=options.p99_s)
-        self.incident = Incidents(log)
+        self.incident = Incidents(self._tell)
         self.batcher = Batcher(compute, options.batch_rows, options.waiting_rows)
         shares = Shares(options.shadow_share, options.encode_share)
         asides = None if self.telemetry is None else Asides(self.batcher.aside, self.telemetry, shares)
@@ -99,6 +105,16 @@ class Worker:
                 self.telemetry.folder, registry, self.watcher.candidates, options.rules, self.watcher.nudge
             )
         self.started = time.time()
+
+    def _tell(self, incident: Incident) -> None:
+        """Say it in the log, and keep it with what the monitor finds; writing must not hold up the loop."""
+        log(incident)
+        if self.telemetry is not None:
+            version = self.router.served[incident.model].stable.version
+            written = asyncio.get_running_loop().run_in_executor(
+                None, keep, replace(incident), version, self.telemetry.folder
+            )
+            written.add_done_callback(_not_kept)
 
     # ---------------------------------------------------------------------------------- what the control page shows
 

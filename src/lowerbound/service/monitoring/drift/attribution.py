@@ -17,8 +17,8 @@ from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
-from lowerbound.errors import DataError, TooFewError
-from lowerbound.service.monitoring.drift.shapes import active
+from lowerbound.errors import TooFewError
+from lowerbound.service.monitoring.drift.coordinates import coordinates_of
 from lowerbound.service.monitoring.drift.window import Array, Window
 
 NORM_SHARE, SHARE = 0.001, 0.01  # of ordinary requests beyond the limit of the norm, and of the others
@@ -104,24 +104,22 @@ class Attributor:
     (Blanchard et al. 2010, on the proportion of novelties).
 
     Args:
-        reference: requests in which nothing was wrong; points and errors at least.
+        reference: requests in which nothing was wrong; points or indices, and errors at least.
         statistics: names of the columns of `inputs`; those called pixel_mean... and pixel_variance... are used.
 
     Raises:
         TooFewError: fewer than 200 requests.
-        DataError: there are no points, no errors, or no unit is active.
+        DataError: there are no codes, no errors, or all codes are alike.
     """
 
     def __init__(self, reference: Window, statistics: Sequence[str] = ()) -> None:
         if reference.size < FEWEST:
             raise TooFewError(f"{reference.size} requests are too few to attribute by; give at least {FEWEST}.")
         self._reference, self._statistics = reference, tuple(statistics)
-        self._units = active(reference.fact("points"))
-        if not len(self._units):
-            raise DataError("no unit of these codes is active, so they say nothing of requests.")
+        self._codes = coordinates_of(reference)
         known = self._codes(reference)[::2]
         self._centre = known.mean(axis=0)
-        self._precision = np.linalg.pinv(np.cov(known.T).reshape(len(self._units), -1))
+        self._precision = np.linalg.pinv(np.cov(known.T).reshape(known.shape[1], -1))
         distinct = np.unique(known, axis=0)
         few = distinct[:: -(-len(distinct) // MOST_KNOWN)]
         self._neighbours = LocalOutlierFactor(n_neighbors=NEIGHBOURS, novelty=True).fit(few)
@@ -158,9 +156,6 @@ class Attributor:
             DataError: the window lacks a fact.
         """
         return tuple(self._sign(name, values, level) for name, values in self._scores(window).items())
-
-    def _codes(self, window: Window) -> Array:
-        return window.fact("points")[:, self._units].astype(np.float64)
 
     def _scores(self, window: Window) -> dict[str, Array]:
         """What limits are on; larger is stranger."""
