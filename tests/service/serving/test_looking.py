@@ -263,11 +263,11 @@ def test_a_row_that_was_scored_later_counts_once(stage: Stage) -> None:
     """Requests to encode have no errors; scored in an idle moment they have."""
     rows = stage.ordinary(50, 0)
     facts = facts_through(stage.deployments[1], rows, [START + place for place in range(50)], list("abcde" * 10))
-    facts = [replace(fact, request=f"request-{place}") for place, fact in enumerate(facts) if fact.gate == "passed"]
+    facts = [fact._replace(request=f"request-{place}") for place, fact in enumerate(facts) if fact.gate == "passed"]
     with Telemetry(stage.folder) as store:
         for fact in facts:
-            store(replace(fact, verb="encode", error=None, p_value=None))
-            store(replace(fact, verb="idle", time=fact.time + 100))
+            store(fact._replace(verb="encode", error=None, p_value=None))
+            store(fact._replace(verb="idle", time=fact.time + 100))
     found = stage.monitor().read(stage.registry.resolve("digits"), START, START + 1000)
     assert len(found) == len(facts)
     assert found.window is not None

@@ -44,19 +44,23 @@ def facts_of(
     known = known_of(outputs, contract)
     seen = "code" in known or request.blamed  # whether rows of the outputs are rows of the request
     rows = request.rows if seen else 1
-    columns: list[Iterable[Any]] = [
-        *(known.get(name, NONE) for name in ("error", "rate", "rates", "code", "variances")),
-        np.array(request.pixels, np.float32) if seen and request.pixels else NONE,
-        *(known.get(name, NONE) for name in ("norm", "p_value")),
-        _as_stored(request.arrays["rows"], contract) if seen and inputs else NONE,
-    ]
-    labels = (version.name, version.hash, deployment.alias, verb, status, reason, request.gate)
-    found = zip(range(request.row, request.row + rows), *columns, strict=False)
     # By place and not by name: this is done for each request, on its time.
+    values = zip(
+        range(request.row, request.row + rows),
+        known.get("error", NONE),
+        known.get("rate", NONE),
+        known.get("rates", NONE),
+        known.get("code", NONE),
+        known.get("variances", NONE),
+        np.array(request.pixels, np.float32) if seen and request.pixels else NONE,
+        known.get("norm", NONE),
+        known.get("p_value", NONE),
+        _as_stored(request.arrays["rows"], contract) if seen and inputs else NONE,
+        strict=False,
+    )
+    head = (now, request.id, version.name, version.hash, deployment.alias, verb, status, reason, request.gate)
     make: Callable[..., Fact] = Fact
-    return [
-        make(now, request.id, *labels, row, *values, queue_s, compute_s, total_s, last) for row, *values, last in found
-    ]
+    return [make(*head, *row, queue_s, compute_s, total_s) for row in values]
 
 
 def known_of(outputs: Arrays, contract: Contract) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class Buffer:
             if size:
                 if self._bytes + self._taken_bytes + size > self._most_bytes:
                     self._inputs += 1
-                    fact = replace(fact, input=None)
+                    fact = fact._replace(input=None)
                 else:
                     self._bytes += size
             self._rows.append(fact)

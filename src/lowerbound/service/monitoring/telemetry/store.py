@@ -9,7 +9,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -96,7 +95,7 @@ class Telemetry:
             if self._privacy.digests:
                 size = int(getattr(fact.input, "nbytes", 0))
             else:
-                fact = replace(fact, input=None)
+                fact = fact._replace(input=None)
         waiting = 0 if self._ended.is_set() else self._buffer.put(fact, size)
         if waiting >= AT_ONCE:
             self._wake.set()
