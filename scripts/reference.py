@@ -135,6 +135,8 @@ def _choices(annotation: Any) -> str:
     """What a setting may be, where that is a part or one of a few words."""
     if get_origin(annotation) is Part:
         return f"a {get_args(annotation)[0].__name__.lower()}"
+    if inspect.isclass(annotation) and annotation in PARTS:
+        return f"a {annotation.__name__.lower()}"
     return f"one of {', '.join(map(str, get_args(annotation)))}" if get_origin(annotation) is Literal else ""
 
 
@@ -206,6 +208,10 @@ def _default(value: Any) -> str:
             kind for kinds in (PARTS | DATA_PARTS).values() for kind, make in kinds.items() if make is value.make
         )
         return _plain({"kind": kind, **value.settings})
+    for kinds in PARTS.values():  # a part that needs no shapes is made already
+        for kind, make in kinds.items():
+            if type(value) is make:
+                return _plain({"kind": kind})
     return _plain(value(0)) if callable(value) else _plain(value)  # a schedule is shown by its first value
 
 

@@ -28,8 +28,8 @@ from lowerbound.model.distributions.columns import ColumnProduct
 from lowerbound.model.distributions.continuous_bernoulli import ContinuousBernoulli
 from lowerbound.model.distributions.counts import NegativeBinomial, ZeroInflatedNegativeBinomial
 from lowerbound.model.distributions.delta import Delta
-from lowerbound.model.distributions.denoised import Denoised
-from lowerbound.model.distributions.diffusion import DiffusionDensity
+from lowerbound.model.distributions.diffusing.predictions import PredictNoise
+from lowerbound.model.distributions.diffusion import DiffusionDensity, Process
 from lowerbound.model.distributions.flow import Flow
 from lowerbound.model.distributions.full_normal import FullNormal
 from lowerbound.model.distributions.logistic_mixture import LogisticMixture, PixelLogisticMixture
@@ -38,7 +38,7 @@ from lowerbound.model.distributions.tree import diagonal_normal, independent
 from lowerbound.model.distributions.von_mises_fisher import SphereUniform, VonMisesFisher
 from lowerbound.model.families.family import Family
 from lowerbound.model.families.stack import Stack
-from lowerbound.model.networks import attention, convolutional, gated, masking, mlp, residual, sequence
+from lowerbound.model.networks import attention, convolutional, gated, masking, mlp, residual, sequence, unet
 from lowerbound.model.networks.bijections.autoregressive import (
     InverseAutoregressive,
     MaskedAutoregressive,
@@ -255,11 +255,21 @@ DISTRIBUTIONS: dict[str, DistributionRow] = {
     "delta": DistributionRow(lambda: Delta(_normal(4, 3), 1), exact=False),
     "tokens": DistributionRow(_tokens, discrete=True),
     "diffusion": DistributionRow(
-        lambda: DiffusionDensity(lambda x, t: 0.5 * x, torch.Size([3]), 10.0, -10.0, 5), shared=True, exact=False
+        lambda: DiffusionDensity(
+            None,
+            None,
+            lambda x, h, c, level: PredictNoise().guess(0.5 * x, x, level),
+            Process(torch.Size([3]), steps=5),
+        ),
+        shared=True,
+        exact=False,
     ),
-    "denoised": DistributionRow(
-        lambda: Denoised(
-            _normal(4, 3), _normal(4, 1), lambda x, h, c, t: 0.5 * x + h + c, torch.Size([3]), 10.0, -10.0, 5
+    "diffusion-features": DistributionRow(
+        lambda: DiffusionDensity(
+            _normal(4, 3),
+            _normal(4, 1),
+            lambda x, h, c, level: PredictNoise().guess(0.5 * x + h + c, x, level),
+            Process(torch.Size([3]), steps=5),
         ),
         exact=False,
     ),
@@ -324,6 +334,17 @@ NETWORKS: dict[str, tuple[Callable[[Ports], Network], Ports]] = {
         lambda p: convolutional.ConvolutionalUp(p, widths=[8, 4], dropout=0.5),
         Ports((5,), (3, 9, 7)),
     ),
+    "unet": (lambda p: unet.UNet(p, widths=[4, 8], dropout=0.5), Ports((3, 9, 7), (2, 9, 7))),
+    "unet-context": (
+        lambda p: unet.UNet(p, widths=[4, 8], depth=2, attention=[0, 1], heads=2),
+        Ports((1, 8, 8), (1, 8, 8), 4),
+    ),
+    "unet-tokens-context": (
+        lambda p: unet.UNet(p, widths=[4, 8], tokens=3, token_width=2),
+        Ports((1, 6, 6), (1, 6, 6), 9),
+    ),
+    "unet-signal-context": (lambda p: unet.UNet(p, widths=[4, 8, 8], attention=[]), Ports((2, 9), (2, 9), 4)),
+    "unet-video-context": (lambda p: unet.UNet(p, widths=[4, 4]), Ports((1, 3, 5, 4), (1, 3, 5, 4), 4)),
     "tokens": (lambda p: sequence.TokenEncoder(p, width=4), Ports((6,), (3,), 0, 5)),
     "tokens-context": (lambda p: sequence.TokenEncoder(p, width=4), Ports((6,), (3,), 4, 5)),
 }
@@ -388,6 +409,36 @@ LIKELIHOODS: dict[str, tuple[Table, DataSpec]] = {
     "table-of-counts": ({"kind": "table"}, COUNTS),
     "diffusion": ({"kind": "diffusion", "steps": 5, "network": {"kind": "mlp", "widths": [8]}}, POINTS),
     "diffusion-images": ({"kind": "diffusion", "steps": 5, "network": {"kind": "mlp", "widths": [8]}}, DIGITS),
+}
+
+DIFFUSIONS: dict[str, tuple[Table, DataSpec]] = {
+    "simple": ({"schedule": {"kind": "linear-beta"}, "steps": 20}, DIGITS),
+    "v": ({"prediction": {"kind": "v"}, "weighting": {"kind": "target"}, "sampler": {"kind": "ddim"}}, LABELLED),
+    "row": (
+        {"prediction": {"kind": "row"}, "weighting": {"kind": "min-snr"}, "sampler": {"kind": "dpm-solver"}},
+        DIGITS,
+    ),
+    "flow": (
+        {
+            "schedule": {"kind": "straight"},
+            "prediction": {"kind": "velocity"},
+            "weighting": {"kind": "target"},
+            "sampler": {"kind": "heun"},
+        },
+        POINTS,
+    ),
+    "exploding": (
+        {
+            "schedule": {"kind": "exploding"},
+            "prediction": {"kind": "preconditioned"},
+            "weighting": {"kind": "log-normal"},
+            "sampler": {"kind": "edm-heun", "churn": 0.2},
+        },
+        POINTS,
+    ),
+    "learned-variance": ({"bound": {"kind": "discrete", "steps": 20}, "weighting": {"kind": "bound"}}, DIGITS),
+    "guided": ({"guidance": 2.0, "schedule": {"kind": "cosine"}}, LABELLED),
+    "unet": ({"network": {"kind": "unet", "widths": [4, 4], "heads": 2}}, LABELLED),
 }
 
 # ----------------------------------------------------------------------------------------------------- quantisers
@@ -592,6 +643,15 @@ FAMILIES: dict[str, FamilyRow] = {
     "density-diffusion": FamilyRow(
         {"kind": "density", "density": PRIORS["diffusion"][0]}, POINTS, bound=False, codes=False
     ),
+    **{
+        f"diffusion-{name}": FamilyRow(
+            {"kind": "diffusion", "network": {"kind": "mlp", "widths": [8]}, "steps": 3, **table},
+            data,
+            bound=False,
+            codes=False,
+        )
+        for name, (table, data) in DIFFUSIONS.items()
+    },
     "stack": FamilyRow(
         {"kind": "density", "density": PRIORS["diffusion"][0]},
         DIGITS,
@@ -652,6 +712,11 @@ OBJECTIVES: dict[str, ObjectiveRow] = {
         GAN | {"critic": {"kind": "minibatch", "network": CRITIC, "features": 4, "kernels": 3, "width": 2}}, "generator"
     ),
     "elbo-diffusion": ObjectiveRow({"kind": "elbo"}, "density-diffusion"),
+    "penalties": ObjectiveRow({"kind": "penalties"}, "diffusion-v"),
+    "penalties-flow": ObjectiveRow({"kind": "penalties"}, "diffusion-flow"),
+    "penalties-variance": ObjectiveRow(
+        {"kind": "penalties", "penalties": {"variance": 0.001}}, "diffusion-learned-variance"
+    ),
     "elbo-table": ObjectiveRow({"kind": "elbo"}, "vae-table"),
     "elbo-counts": ObjectiveRow({"kind": "elbo"}, "vae-counts"),
     "elbo-diffusion-decoder": ObjectiveRow({"kind": "elbo"}, "vae-diffusion-decoder"),

@@ -10,7 +10,6 @@ from tables import DISTRIBUTIONS
 from torch.distributions import Normal
 
 from lowerbound.model.distributions import tree
-from lowerbound.model.distributions.diffusion import DiffusionDensity
 from lowerbound.noise import BatchNoise, RowNoise
 
 ROWS = 4
@@ -160,21 +159,3 @@ def test_tokens_depend_on_earlier_tokens_only() -> None:
         assert torch.equal(before[:, : place + 1], after[:, : place + 1])
         if place < 2:
             assert not torch.allclose(before[:, place + 1], after[:, place + 1])
-
-
-def test_diffusion_bound_is_tight_for_gaussian_data() -> None:
-    """With the exact denoiser of N(0, s^2) data the continuous-time bound is log p itself, up to the two ends."""
-    scale, event, rows = 0.7, torch.Size([3]), 4000
-
-    def exact(noisy: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        alpha, sigma = density.scales(t)
-        return sigma * noisy / (alpha**2 * scale**2 + sigma**2)
-
-    density = DiffusionDensity(exact, event, 12.0, -12.0, 200)
-    x = scale * torch.tensor([[0.3, -1.0, 1.5]], dtype=torch.float64).expand(rows, -1)
-    attached = tree.attach(density, BatchNoise(0, 0, rows, dtype=torch.float64))
-    estimates = attached.log_prob(x)
-    truth = Normal(0.0, scale).log_prob(x[0]).sum()
-    assert abs(estimates.mean() - truth) < LIMIT * estimates.std() / rows**0.5 + 1e-3
-    z, _ = tree.draw(density, BatchNoise(1, 0, rows, dtype=torch.float64))
-    assert abs(z.std() - scale) < 0.03

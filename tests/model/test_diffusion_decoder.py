@@ -13,7 +13,9 @@ from torch.distributions import Normal
 from lowerbound.errors import NotABoundError
 from lowerbound.model.build import build_model
 from lowerbound.model.distributions import tree
-from lowerbound.model.distributions.denoised import Denoised
+from lowerbound.model.distributions.diffusing.levels import Guess, Level
+from lowerbound.model.distributions.diffusing.schedules import LogLinear
+from lowerbound.model.distributions.diffusion import DiffusionDensity, Process
 from lowerbound.noise import BatchNoise
 
 SPREAD, EVENT = 0.6, torch.Size([3])
@@ -22,15 +24,16 @@ MEANS = torch.tensor([[0.5, -1.0, 2.0], [0.0, 1.5, -0.3]], dtype=torch.float64)
 ROWS, LIMIT = 4000, 4.5
 
 
-def gaussian(features: Tensor, steps: int = 200) -> Denoised:
-    """p(x|features) = N(features, 0.36 I), by the denoiser that is exact for it."""
+def gaussian(features: Tensor, steps: int = 200, share: float = 1.0) -> DiffusionDensity:
+    """p(x|features) = N(features, 0.36 I), by the denoiser that is exact for it; a share of its answer is worse."""
 
-    def denoiser(noisy: Tensor, given: Tensor, context: Tensor | None, t: Tensor) -> Tensor:
-        snr = (12.0 - 24.0 * t)[:, None]
-        alpha, variance = torch.sigmoid(snr).sqrt(), torch.sigmoid(-snr)
-        return variance.sqrt() * (noisy - alpha * given) / (alpha**2 * SPREAD**2 + variance)
+    def denoiser(z: Tensor, given: Tensor | None, context: Tensor | None, level: Level) -> Guess:
+        assert given is not None
+        total = (level.alpha * SPREAD) ** 2 + level.sigma**2
+        eps = share * level.sigma * (z - level.alpha * given) / total
+        return Guess((z - level.sigma * eps) / level.alpha, eps)
 
-    return Denoised(features, None, denoiser, EVENT, 12.0, -12.0, steps)
+    return DiffusionDensity(features, None, denoiser, Process(EVENT, LogLinear(start=12.0, end=-12.0), steps=steps))
 
 
 def noise(seed: int, rows: int) -> BatchNoise:
@@ -46,8 +49,7 @@ def test_the_bound_of_each_row_is_its_own_density() -> None:
 
 
 def test_a_worse_denoiser_gives_a_looser_bound() -> None:
-    good = gaussian(MEANS[:1].expand(ROWS, -1))
-    bad = Denoised(good.features, None, lambda *given: 0.9 * good.denoiser(*given), EVENT, 12.0, -12.0, 10)
+    good, bad = (gaussian(MEANS[:1].expand(ROWS, -1), share=share) for share in (1.0, 0.9))
     x, _ = tree.draw(good, noise(1, ROWS))
     first, second = (tree.attach(p, noise(2, ROWS)).log_prob(x[0]) for p in (good, bad))
     assert first.mean() > second.mean() + LIMIT * (first - second).std() / math.sqrt(ROWS)

@@ -26,7 +26,16 @@ from lowerbound.model.conditionals import (
     text,
 )
 from lowerbound.model.distributions import tree
+from lowerbound.model.distributions.diffusing import (
+    bounds,
+    predictions,
+    samplers,
+    spacings,
+    weightings,
+)
+from lowerbound.model.distributions.diffusing import schedules as noise_schedules
 from lowerbound.model.families.density import Density
+from lowerbound.model.families.diffusion import Diffusion
 from lowerbound.model.families.family import Family
 from lowerbound.model.families.generator import Generator
 from lowerbound.model.families.semi_supervised import SemiSupervised
@@ -43,6 +52,7 @@ from lowerbound.model.networks import (
     network,
     residual,
     sequence,
+    unet,
 )
 from lowerbound.model.networks.bijections import autoregressive, bijection, continuous, couplings, mixing
 from lowerbound.model.networks.quantizers import ema, learned, passing, quantizer, scalars
@@ -60,6 +70,7 @@ from lowerbound.model.objectives import (
     matching,
     moments,
     objective,
+    penalties,
     perceptual,
     rates,
     reconstruction,
@@ -77,6 +88,7 @@ FAMILIES: Kinds = {
     "semi-supervised": SemiSupervised.assemble,
     "density": Density.assemble,
     "generator": Generator.assemble,
+    "diffusion": Diffusion.assemble,
 }
 OBJECTIVES: Kinds = {
     "elbo": elbo.ELBO,
@@ -106,6 +118,7 @@ OBJECTIVES: Kinds = {
     "perceptual": perceptual.Perceptual,
     "focus": focus.Focus,
     "settled": settled.Settled,
+    "penalties": penalties.Penalties,
 }
 PARTS: Groups = {
     objective.Objective: OBJECTIVES,
@@ -151,6 +164,7 @@ PARTS: Groups = {
         "attention-up": attention.AttentionUp,
         "masking": masking.Masking,
         "minibatch": minibatch.Minibatch,
+        "unet": unet.UNet,
     },
     bijection.Bijection: {
         "coupling": couplings.Coupling,
@@ -211,6 +225,46 @@ PARTS: Groups = {
         "zero-inflated": counts.ZeroInflatedLikelihood,
         "table": columns.TableLikelihood,
         "diffusion": denoising.DiffusionLikelihood,
+    },
+    noise_schedules.NoiseSchedule: {
+        "log-snr": noise_schedules.LogLinear,
+        "cosine": noise_schedules.Cosine,
+        "linear-beta": noise_schedules.LinearBeta,
+        "exploding": noise_schedules.Exploding,
+        "straight": noise_schedules.Straight,
+    },
+    predictions.Prediction: {
+        "noise": predictions.PredictNoise,
+        "row": predictions.PredictRow,
+        "v": predictions.PredictV,
+        "velocity": predictions.PredictVelocity,
+        "preconditioned": predictions.Preconditioned,
+    },
+    weightings.Weighting: {
+        "bound": weightings.OfBound,
+        "simple": weightings.Simple,
+        "target": weightings.OfTarget,
+        "min-snr": weightings.MinSNR,
+        "log-normal": weightings.LogNormal,
+    },
+    bounds.Bound: {
+        "continuous": bounds.ContinuousTime,
+        "discrete": bounds.DiscreteTime,
+    },
+    spacings.Spacing: {
+        "time": spacings.EvenTime,
+        "log-snr": spacings.EvenRatio,
+        "polynomial": spacings.Polynomial,
+    },
+    samplers.Sampler: {
+        "ancestral": samplers.Ancestral,
+        "ddim": samplers.DDIM,
+        "dpm-solver": samplers.DPMSolver,
+        "edm-heun": samplers.EDMHeun,
+        "euler": samplers.Euler,
+        "heun": samplers.Heun,
+        "langevin": samplers.Langevin,
+        "renoise": samplers.Renoise,
     },
 }
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 from torch.distributions import Distribution
 
 from lowerbound.kinds import Part
 from lowerbound.model.conditionals.conditional import Features, Slot, in_float
+from lowerbound.model.conditionals.denoiser import NoiseNetwork
 from lowerbound.model.conditionals.likelihoods import Likelihood
 from lowerbound.model.conditionals.preparation import Scaling, real_numbers
-from lowerbound.model.distributions.denoised import Denoised
-from lowerbound.model.distributions.diffusion import time_features
+from lowerbound.model.distributions.diffusing.predictions import Prediction, PredictNoise
+from lowerbound.model.distributions.diffusing.samplers import Ancestral, Sampler
+from lowerbound.model.distributions.diffusing.schedules import LogLinear, NoiseSchedule
+from lowerbound.model.distributions.diffusion import DiffusionDensity, Process
 from lowerbound.model.networks.mlp import MLP
-from lowerbound.model.networks.network import Network, Ports
+from lowerbound.model.networks.network import Network
 from lowerbound.model.spec import Context, Count
 
 
@@ -26,9 +28,10 @@ class DiffusionLikelihood(Likelihood):
 
     Args:
         slot: the data's place.
-        network: predicts the noise from the noisy x, the features, Fourier features of the time and the context.
-        start, end: log signal-to-noise ratio at the two ends of time.
-        steps: of the samplers.
+        network: from the noisy x, the features, Fourier features of the time and the context.
+        schedule: of the noise.
+        prediction: what the network predicts.
+        sampler, steps: how rows are drawn.
         frequencies: number of Fourier frequencies of time.
         scaling: "none", or "standard" to learn a mean and a scale per channel from the training rows.
     """
@@ -38,8 +41,9 @@ class DiffusionLikelihood(Likelihood):
         slot: Slot,
         *,
         network: Part[Network] = Part(MLP, widths=[256, 256]),
-        start: float = 10.0,
-        end: float = -10.0,
+        schedule: NoiseSchedule = LogLinear(),
+        prediction: Prediction = PredictNoise(),
+        sampler: Sampler = Ancestral(),
         steps: Count = 50,
         frequencies: Count = 6,
         scaling: Scaling = "standard",
@@ -47,9 +51,9 @@ class DiffusionLikelihood(Likelihood):
         super().__init__()
         self.preparation = real_numbers(slot.data, scaling)
         self.features_shape, self.conditional = slot.event, bool(slot.data.context)
-        self.start, self.end, self.steps, self.frequencies = start, end, steps, frequencies
-        beside = (2 * slot.event[0], *slot.event[1:])
-        self.network = network(Ports(beside, slot.event, 2 * frequencies + 1 + slot.data.context_features))
+        context = slot.data.context_features
+        self.denoiser = NoiseNetwork(slot.event, context, network, prediction, frequencies, features=True)
+        self.process = Process(torch.Size(slot.event), schedule, sampler=sampler, steps=steps)
 
     def forward(self, features: Features, context: Context | None) -> Distribution:
         h, known = in_float(features), None
@@ -59,10 +63,4 @@ class DiffusionLikelihood(Likelihood):
             batch, own = h.shape[: h.ndim - len(self.features_shape)], context.features()
             shape = (*batch, own.shape[1])
             known = own.expand(shape) if len(own) == batch[-1] else own.reshape(shape)
-        event = torch.Size(self.features_shape)
-        return Denoised(h, known, self._noise, event, self.start, self.end, self.steps)
-
-    def _noise(self, noisy: Tensor, features: Tensor, context: Tensor | None, t: Tensor) -> Tensor:
-        """The network's estimate of the noise in noisy rows."""
-        known = [time_features(t, self.frequencies), *([] if context is None else [context])]
-        return self.network(torch.cat([noisy, features], dim=1), torch.cat(known, dim=1)).to(noisy.dtype)
+        return DiffusionDensity(h, known, self.denoiser, self.process)

@@ -11,9 +11,14 @@ from torch.distributions import Categorical, Distribution, Independent, MixtureS
 from lowerbound.errors import ShapeError
 from lowerbound.kinds import Part
 from lowerbound.model.conditionals.conditional import Conditional, Features, Slot
+from lowerbound.model.conditionals.denoiser import NoiseNetwork, check_guidance
 from lowerbound.model.conditionals.posteriors import DiagonalGaussian
 from lowerbound.model.distributions.autoregressive_mixture import AutoregressiveMixture
-from lowerbound.model.distributions.diffusion import DiffusionDensity, time_features
+from lowerbound.model.distributions.diffusing.bounds import Bound, ContinuousTime
+from lowerbound.model.distributions.diffusing.predictions import Prediction, PredictNoise
+from lowerbound.model.distributions.diffusing.samplers import Ancestral, Sampler
+from lowerbound.model.distributions.diffusing.schedules import LogLinear, NoiseSchedule
+from lowerbound.model.distributions.diffusion import DiffusionDensity, Process
 from lowerbound.model.distributions.flow import Flow
 from lowerbound.model.distributions.ring import Ring
 from lowerbound.model.distributions.tree import diagonal_normal
@@ -228,13 +233,17 @@ class UniformCodes(Prior):
 
 
 class Diffusion(Prior):
-    """A diffusion model in continuous time; see `DiffusionDensity`.
+    """A diffusion model; see `DiffusionDensity`. Where the data have a context the network sees it.
 
     Args:
         slot: the place of the variable (data in a `Density` family, latents as a prior).
-        network: predicts the noise from the noisy variable, Fourier features of the time and the context.
-        start, end: log signal-to-noise ratio at the two ends of time.
-        steps: of the ancestral sampler.
+        network: from the noisy variable, Fourier features of the time and the context.
+        schedule: of the noise.
+        prediction: what the network predicts.
+        bound: on log p(x).
+        sampler, steps: how rows are drawn.
+        guidance: how far draws go from what the network says without the context (0) to what it says with it (1), and
+            beyond; 1 is none.
         frequencies: number of Fourier frequencies of time.
     """
 
@@ -243,27 +252,20 @@ class Diffusion(Prior):
         slot: Slot,
         *,
         network: Part[Network] = Part(MLP, widths=[128, 128]),
-        start: float = 10.0,
-        end: float = -10.0,
+        schedule: NoiseSchedule = LogLinear(),
+        prediction: Prediction = PredictNoise(),
+        bound: Bound = ContinuousTime(),
+        sampler: Sampler = Ancestral(),
         steps: Count = 100,
+        guidance: float = 1.0,
         frequencies: Count = 6,
     ) -> None:
         super().__init__()
-        self.event, self.start, self.end, self.steps, self.frequencies = (
-            slot.event,
-            start,
-            end,
-            steps,
-            frequencies,
-        )
-        context = 2 * frequencies + 1 + slot.data.context_features
-        self.network = network(Ports(slot.event, slot.event, context))
+        self.conditional = bool(slot.data.context)
+        check_guidance(guidance, self.conditional)
+        context = slot.data.context_features
+        self.denoiser = NoiseNetwork(slot.event, context, network, prediction, frequencies, bound.channels)
+        self.process = Process(torch.Size(slot.event), schedule, bound, sampler, steps, guidance)
 
-    def forward(self, features: Features, context: Context | None) -> Distribution:
-        def denoiser(noisy: Tensor, t: Tensor) -> Tensor:
-            known = [time_features(t, self.frequencies)]
-            if context is not None:
-                known.append(context.features().repeat(len(t) // len(context.present), 1))
-            return self.network(noisy, torch.cat(known, dim=1)).float()
-
-        return DiffusionDensity(denoiser, torch.Size(self.event), self.start, self.end, self.steps)
+    def forward(self, features: Features, context: Context | None) -> DiffusionDensity:
+        return DiffusionDensity(None, _known(context, self.conditional), self.denoiser, self.process)

@@ -1,9 +1,10 @@
-"""The density of a continuous-time diffusion model (Kingma et al. 2021, "Variational diffusion models")."""
+"""The density of a diffusion model, alone or given features of a row."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,31 +12,49 @@ from torch.distributions import Distribution, constraints
 
 from lowerbound.errors import NotSupportedError
 from lowerbound.model.distributions import tree
+from lowerbound.model.distributions.diffusing.bounds import Bound, ContinuousTime, Trial, decoding_nats, prior_nats
+from lowerbound.model.distributions.diffusing.levels import Guess, Level
+from lowerbound.model.distributions.diffusing.samplers import DDIM, Ancestral, Denoise, Sampler, Tools
+from lowerbound.model.distributions.diffusing.schedules import LogLinear, NoiseSchedule
 from lowerbound.noise import Noise
 
-# (noisy x (N, *event), time in [0, 1] (N,)) -> estimate of the standard noise in it, (N, *event)
-Denoiser = Callable[[Tensor, Tensor], Tensor]
+# (noisy x (N, *event), features (N, *event) or None, context features (N, C) or None, level) -> what is said of x
+Denoiser = Callable[[Tensor, Tensor | None, Tensor | None, Level], Guess]
 
 
-def time_features(t: Tensor, frequencies: int) -> Tensor:
-    """Times t (N,) and their sines and cosines at octaves, (N, 2 F + 1): what a denoiser sees of the time."""
-    angles = math.pi * t[:, None] * 2.0 ** torch.arange(frequencies, device=t.device)
-    return torch.cat([t[:, None], angles.sin(), angles.cos()], dim=1)
+@dataclass(frozen=True)
+class Process:
+    """What belongs to a diffusion model beside its network.
+
+    Attributes:
+        event: shape of a row.
+        schedule: of the noise.
+        bound: on log p(x).
+        sampler, steps: how rows are drawn.
+        guidance: how far draws go from what is said without a context (0) to what is said with it (1) and beyond; 1 is
+            none.
+    """
+
+    event: torch.Size
+    schedule: NoiseSchedule = LogLinear()
+    bound: Bound = ContinuousTime()
+    sampler: Sampler = Ancestral()
+    steps: int = 100
+    guidance: float = 1.0
 
 
 class DiffusionDensity(Distribution):
-    """A variance-preserving diffusion with log-SNR falling linearly from `start` to `end`.
+    """p(x), or p(x|features, context), of a diffusion model (Ho et al. 2020; Kingma et al. 2021).
 
-    x_t = alpha_t x + sigma_t eps, alpha_t^2 = sigmoid(snr(t)), sigma_t^2 = sigmoid(-snr(t)).
-    `log_prob` is an unbiased *estimate*, at one random time per example, of the variational lower bound (eq. 11, 15):
-    reconstruction at t = 0, KL from the prior at t = 1, and 1/2 (start - end) E ||eps - eps_hat||^2 in between. So
-    it may be averaged, but never put through a logarithm: importance weights of it are refused.
+    `log_prob` is an unbiased *estimate*, at random times, of the variational lower bound (Kingma et al. 2021, eq. 11):
+    reconstruction at t = 0, KL from the prior at t = 1, and the cost of the steps between. So it may be averaged, but
+    never put through a logarithm: importance weights of it are refused. Guidance and samplers change draws only.
 
     Args:
+        features: (*batch, *event); None where there are none.
+        context: features of the context, (*batch, C); None where there is none.
         denoiser: the network.
-        event: shape of a row.
-        start, end: log signal-to-noise ratio at t = 0 and t = 1.
-        steps: steps of the ancestral sampler.
+        process: everything else.
         noise: where the random times come from; `tree.attach` supplies it.
     """
 
@@ -44,84 +63,105 @@ class DiffusionDensity(Distribution):
 
     def __init__(
         self,
+        features: Tensor | None,
+        context: Tensor | None,
         denoiser: Denoiser,
-        event: torch.Size,
-        start: float,
-        end: float,
-        steps: int,
+        process: Process,
         noise: Noise | None = None,
         validate_args: bool | None = None,
     ) -> None:
-        self.denoiser, self.event, self.start, self.end, self.steps, self.noise = (
-            denoiser, event, start, end, steps, noise,
+        self.features, self.context, self.denoiser, self.process, self.noise = (
+            features, context, denoiser, process, noise,
         )  # fmt: skip
-        super().__init__(torch.Size(), event, validate_args=validate_args)
-
-    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha_t and sigma_t at times t, shaped to broadcast over the event."""
-        snr = (self.start + t * (self.end - self.start)).reshape(*t.shape, *(1,) * len(self.event))
-        return torch.sigmoid(snr).sqrt(), torch.sigmoid(-snr).sqrt()
+        batch = torch.Size()
+        if features is not None:
+            batch = features.shape[: features.ndim - len(process.event)]
+        if context is not None:
+            batch = torch.broadcast_shapes(batch, context.shape[:-1])
+        super().__init__(batch, process.event, validate_args=validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        batch = self._batch(value)
+        return -self.nats(self.trial(value)).reshape(batch)
+
+    def trial(self, value: Tensor) -> Trial:
+        """Rows (*batch, *event), as N together, with noise of a random time each, and what the model says of them.
+
+        The times of the samples of one row are spread evenly, from a place that is uniform and its own (antithetic):
+        each is uniform, and their mean varies less.
+        """
         if self.noise is None:
             raise NotSupportedError("the density of a diffusion model is a random estimate: attach its noise first.")
-        samples = value.numel() // (self.noise.rows * math.prod(self.event))
-        flat = value.reshape(samples * self.noise.rows, *self.event)
-        # One uniform time per example from a low-discrepancy set would couple rows; independent times do not.
-        t = self.noise.child("time").uniform(samples).reshape(-1).to(flat.dtype)
-        eps = self.noise.child("noise").normal(samples, self.event).reshape(flat.shape).to(flat.dtype)
-        alpha, sigma = self.scales(t)
-        error = (eps - self.denoiser(alpha * flat + sigma * eps, t)).square().flatten(1).sum(1)
-        estimate = -(0.5 * (self.start - self.end) * error + self._prior_kl(flat) + self._reconstruction(flat))
-        return estimate.reshape(value.shape[: value.ndim - len(self.event)])
+        batch, process, rows = self._batch(value), self.process, self.noise.rows
+        x = value.expand(*batch, *process.event).reshape(-1, *process.event)
+        samples = len(x) // rows
+        spread = torch.arange(samples, device=x.device)[:, None] / samples
+        uniform = (self.noise.child("time").uniform(1) + spread).remainder(1.0).reshape(-1).to(x.dtype)
+        level = process.schedule.level(process.bound.times(uniform)).over(len(process.event))
+        eps = self.noise.child("noise").normal(samples, process.event).reshape(x.shape).to(x.dtype)
+        return Trial(x, eps, level, self._denoise(batch)(level.noised(x, eps), level))
 
-    def _prior_kl(self, x: Tensor) -> Tensor:
-        alpha2, sigma2 = torch.sigmoid(torch.tensor(self.end)), torch.sigmoid(torch.tensor(-self.end))
-        return 0.5 * (alpha2 * x.square() + sigma2 - 1 - sigma2.log()).flatten(1).sum(1)
+    def nats(self, trial: Trial) -> Tensor:
+        """The estimate of the bound on -log p(x) of each row of a trial, (N,), nats."""
+        first, last = self.process.schedule.ends()
+        steps = self.process.bound.steps_nats(trial, self.process.schedule)
+        return steps + prior_nats(trial.x, last) + decoding_nats(trial.x, first)
 
-    def _reconstruction(self, x: Tensor) -> Tensor:
-        """-E log N(x; x_0 / alpha_0, (sigma_0 / alpha_0)^2), the entropy of the noise that is left at t = 0."""
-        size = math.prod(self.event)
-        return x.new_full((x.shape[0],), 0.5 * size * (1 + math.log(2 * math.pi) - self.start))
+    def draw(self, batch: torch.Size, normal: Callable[[str], Tensor]) -> Tensor:
+        """Rows (*batch, *event) by the sampler; `normal(name)` is noise of that shape."""
+        process, shape = self.process, (-1, *self.process.event)
 
-    def ancestral(self, batch: torch.Size, normal: Callable[[int], Tensor]) -> Tensor:
-        """Samples (*batch, *event) by ancestral sampling (eq. 32-34); `normal(step)` is the noise of a step."""
-        z = normal(0).reshape(-1, *self.event)
-        for step in range(self.steps):
-            t, s = 1 - step / self.steps, 1 - (step + 1) / self.steps
-            time = z.new_full((z.shape[0],), t)
-            (alpha_t, sigma_t), (alpha_s, sigma_s) = (
-                self.scales(time),
-                self.scales(z.new_full((z.shape[0],), s)),
-            )
-            c = -torch.expm1(torch.tensor((self.end - self.start) * (t - s), dtype=z.dtype, device=z.device))
-            mean = alpha_s / alpha_t * (z - c * sigma_t * self.denoiser(z, time))
-            z = mean + sigma_s * c.sqrt() * normal(step + 1).reshape(z.shape)
-        return (z / self.scales(z.new_zeros(z.shape[0]))[0]).reshape(*batch, *self.event)
+        def noise(name: str) -> Tensor:
+            return normal(name).reshape(shape)
+
+        start = process.schedule.ends()[1].norm * noise("start")
+        tools = Tools(self._guided(batch), process.schedule, noise)
+        return process.sampler(start, process.steps, tools).reshape(*batch, *process.event)
 
     def path(self, start: Tensor) -> Tensor:
-        """Where the deterministic sampler (Song et al. 2021, "Denoising diffusion implicit models") leads, (N, *event).
+        """Where the deterministic sampler (DDIM) leads from noise at time 1, (*batch, *event)."""
+        process = self.process
+        tools = Tools(self._guided(self.batch_shape), process.schedule, lambda name: torch.zeros_like(start))
+        found = DDIM()(start.reshape(-1, *process.event), process.steps, tools)
+        return found.reshape(*self.batch_shape, *process.event)
 
-        Args:
-            start: noise at t = 1, (N, *event).
-        """
-        z = start
-        for step in range(self.steps):
-            t, s = 1 - step / self.steps, 1 - (step + 1) / self.steps
-            time = z.new_full((z.shape[0],), t)
-            (alpha_t, sigma_t), (alpha_s, sigma_s) = self.scales(time), self.scales(z.new_full((z.shape[0],), s))
-            ratio = alpha_s / alpha_t
-            z = ratio * z + (sigma_s - ratio * sigma_t) * self.denoiser(z, time)
-        return z / self.scales(z.new_zeros(z.shape[0]))[0]
+    def _batch(self, value: Tensor) -> torch.Size:
+        return torch.broadcast_shapes(self.batch_shape, value.shape[: value.ndim - len(self.process.event)])
+
+    def _denoise(self, batch: torch.Size) -> Denoise:
+        """The denoiser of rows of batch shape `batch`, folded into one axis."""
+        features, context = self._folded(batch)
+        return lambda z, level: self.denoiser(z, features, context, level)
+
+    def _guided(self, batch: torch.Size) -> Denoise:
+        """The denoiser that draws are made with: classifier-free guidance (Ho & Salimans 2022)."""
+        features, context = self._folded(batch)
+        scale, plain = self.process.guidance, self._denoise(batch)
+        if context is None or scale == 1:
+            return plain
+        nothing = torch.zeros_like(context)
+
+        def guided(z: Tensor, level: Level) -> Guess:
+            return self.denoiser(z, features, nothing, level).towards(plain(z, level), scale)
+
+        return guided
+
+    def _folded(self, batch: torch.Size) -> tuple[Tensor | None, Tensor | None]:
+        features, context, event = self.features, self.context, self.process.event
+        if features is not None:
+            features = features.expand(*batch, *event).reshape(-1, *event)
+        if context is not None:
+            context = context.expand(*batch, context.shape[-1]).reshape(-1, context.shape[-1])
+        return features, context
 
 
-tree.register(DiffusionDensity, {}, ["denoiser", "event", "start", "end", "steps", "noise"])
+tree.register(DiffusionDensity, {"features": "features", "context": "context"}, ["denoiser", "process", "noise"])
 
 
 @tree.attach.register
 def _attach(distribution: DiffusionDensity, noise: Noise) -> Distribution:
     d = distribution
-    return DiffusionDensity(d.denoiser, d.event, d.start, d.end, d.steps, noise)
+    return DiffusionDensity(d.features, d.context, d.denoiser, d.process, noise)
 
 
 @tree.draw_row(DiffusionDensity)
@@ -130,5 +170,16 @@ def _draw_diffusion(
 ) -> tuple[Tensor, Tensor]:
     """Samples; their log-density is not known, which NaN says."""
     batch = torch.Size([samples, noise.rows])
-    z = distribution.ancestral(batch, lambda step: noise.child(f"step{step}").normal(samples, event))
+    z = distribution.draw(batch, lambda name: noise.child(name).normal(samples, event))
     return z, z.new_full(batch, math.nan)
+
+
+@tree.point.register(DiffusionDensity)
+def _point_diffusion(distribution: DiffusionDensity) -> Tensor:
+    """One sample that is always the same: where the deterministic sampler leads from the middle of the noise, 0.
+
+    For a Gaussian p(x|features) that is its mean; else it is a typical row, and sharper than the mean.
+    """
+    d = distribution
+    like = d.features if d.features is not None else d.context
+    return d.path((torch.zeros(()) if like is None else like).new_zeros(*d.batch_shape, *d.process.event))

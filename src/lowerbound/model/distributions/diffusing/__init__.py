@@ -1,0 +1,1 @@
+"""The parts of a diffusion model that hold no network."""
