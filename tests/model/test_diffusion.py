@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -11,13 +12,15 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
-from lowerbound.errors import NotABoundError, NotSupportedError, RecipeError, ShapeError
+import lowerbound
+from lowerbound.errors import NotABoundError, NotSupportedError, RecipeError, ShapeError, UsageError
 from lowerbound.kinds import resolve
 from lowerbound.model.build import PARTS, build_model, build_objective
 from lowerbound.model.distributions import tree
 from lowerbound.model.distributions.diffusing import bounds, predictions, samplers, schedules, spacings, weightings
 from lowerbound.model.distributions.diffusing.levels import Guess, Level
 from lowerbound.model.distributions.diffusion import DiffusionDensity, Process
+from lowerbound.model.families.stack import Stack
 from lowerbound.model.networks.network import Network, Ports
 from lowerbound.model.spec import Context, DataSpec
 from lowerbound.noise import BatchNoise, RowNoise
@@ -430,3 +433,87 @@ def test_wrong_settings_are_refused() -> None:
         resolve({"kind": "unet"}, PARTS[Network], "network", PARTS)[0](Ports((1, 8, 8), (1, 4, 4)))
     with pytest.raises(NotSupportedError, match="nothing"):
         build_objective({"kind": "penalties"}, build_model({"kind": "vae"}, DataSpec((1, 8, 8), 17), 0), 0)
+
+
+def test_a_stack_counts_the_scale_that_its_second_stage_learned() -> None:
+    """Codes that are 1,000 times as large have a density that is 1,000 times as small, for each of them."""
+    first = build_model({"kind": "vae", "latent": 4}, DataSpec((1, 8, 8), 17), 0)
+    for scale in (1.0, 1000.0):
+        second = build_model({"kind": "diffusion"}, DataSpec((4,)), 0)
+        second.preparation.scale.fill_(scale)  # type: ignore[operator, union-attr]
+        second.preparation.mean.zero_()  # type: ignore[operator, union-attr]
+        stack = Stack(first, second)
+        x = stack.preparation.prepare(torch.zeros(6, 1, 8, 8, dtype=torch.uint8), BatchNoise(0, 0, 6))
+        evidence = stack.evidence(x, None, BatchNoise(0, 0, 6))
+        z = evidence.latents["z"].z[0] / scale
+        own = second.evidence(z, None, BatchNoise(0, 0, 6).child("second")).reconstruction()
+        below = first.evidence(x, None, BatchNoise(0, 0, 6).child("first")).reconstruction()
+        torch.testing.assert_close(evidence.reconstruction(), below + own + 4 * math.log(scale))
+
+
+def test_a_second_stage_may_have_a_context_that_the_first_does_not_see() -> None:
+    first = build_model({"kind": "vae", "latent": 4}, DataSpec((1, 8, 8), 17), 0)
+    stack = Stack(first, build_model({"kind": "diffusion", "steps": 2}, DataSpec((4,), context=3), 0))
+    context = Context.labels(torch.arange(3), 3)
+    assert stack.data.context == 3
+    assert tree.point(stack.sample(RowNoise([1, 2, 3]), context)).shape == (3, 1, 8, 8)
+    one, other = (tree.point(stack.sample(RowNoise([1]), context.select(slice(k, k + 1)))) for k in (0, 1))
+    assert not torch.allclose(one, other)
+
+
+# ------------------------------------------------------------------------------------------------------------ use
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> lowerbound.Run:
+    """A run of labelled digits; nobody changes it."""
+    settings = ["training.steps=2", "training.batch_size=8", "training.warmup_steps=0", "model.network.width=8"]
+    recipe = lowerbound.read_recipe("digits-diffusion-conditional", settings)
+    return lowerbound.train(recipe, tmp_path_factory.mktemp("run") / "run")
+
+
+def test_how_a_model_is_used_can_be_chosen_when_it_is_used(run: lowerbound.Run) -> None:
+    model = lowerbound.load(run.path, use=["sampler.kind=ddim", "sampler.eta=0.5", "steps=3", "guidance=1"])
+    process = model.density.process  # type: ignore[union-attr]
+    assert isinstance(process.sampler, samplers.DDIM)  # type: ignore[union-attr]
+    assert (process.sampler.eta, process.steps, process.guidance) == (0.5, 3, 1)  # type: ignore[union-attr]
+    for name, value in run.model().state_dict().items():
+        assert torch.equal(model.state_dict()[name], value)
+    draws = [
+        lowerbound.sample(
+            lowerbound.load(run.path, use=[f"guidance={scale}"]), 2, 0, Context.labels(torch.arange(2), 10)
+        )
+        for scale in (1, 4)
+    ]
+    assert not torch.equal(*draws)
+
+
+def test_what_was_trained_cannot_be_set_in_use(run: lowerbound.Run, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="schedule.*only sampler, steps, guidance"):
+        lowerbound.load(run.path, use=["schedule.kind=straight"])
+    with pytest.raises(RecipeError, match="does not exist"):
+        lowerbound.load(run.path, use=["sampler.kind=dim"])
+    with pytest.raises(UsageError, match="no model of codes"):
+        lowerbound.load(run.path, decoded=True)
+    vae = lowerbound.train(lowerbound.read_recipe("digits", ["training.steps=2"]), tmp_path / "vae")
+    with pytest.raises(UsageError, match="has none"):
+        lowerbound.load(vae.path, use=["latent=3"])
+
+
+def test_a_model_of_codes_can_be_decoded(tmp_path: Path) -> None:
+    vae = lowerbound.train(lowerbound.read_recipe("digits", ["training.steps=2"]), tmp_path / "vae")
+    settings = ["training.steps=2", "training.batch_size=8", "training.warmup_steps=0", "model.steps=2"]
+    recipe = lowerbound.read_recipe("digits-diffusion", [*settings, f'data={{kind="latents", run="{vae.path}"}}'])
+    second = lowerbound.train(recipe, tmp_path / "second")
+    assert lowerbound.sample(second.model(), 3).shape == (3, 16)
+    assert lowerbound.sample(lowerbound.load(second.path, decoded=True), 3).shape == (3, 1, 8, 8)
+
+
+def test_draws_of_whole_levels_are_whole() -> None:
+    model = build_model({"kind": "diffusion", "steps": 2}, DataSpec((1, 4, 4), 17), 0)
+    model.preparation.fit(torch.randint(17, (50, 1, 4, 4), dtype=torch.uint8))
+    raw = torch.randint(17, (20, 1, 4, 4), dtype=torch.uint8)
+    x = model.preparation.prepare(raw, BatchNoise(0, 0, 20))
+    torch.testing.assert_close(model.preparation.restore(model.preparation.settle(x)), raw.float(), rtol=0, atol=1e-4)
+    made = lowerbound.sample(model, 5)
+    torch.testing.assert_close(made, made.round(), rtol=0, atol=1e-4)

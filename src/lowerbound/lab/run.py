@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -14,12 +14,13 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 import lowerbound
-from lowerbound.errors import RunError, TamperedError
+from lowerbound.errors import RunError, TamperedError, UsageError
 from lowerbound.files import clear_drafts, exclusive, read_json, sha256, write_json
 from lowerbound.lab.checkpoint import read_tensors, write_tensors
 from lowerbound.lab.device import find_device
-from lowerbound.model.build import build_model
+from lowerbound.model.build import build_model, in_use
 from lowerbound.model.families.family import Family
+from lowerbound.model.families.stack import Stack
 from lowerbound.model.spec import DataSpec
 from lowerbound.recipe import Recipe, parse
 
@@ -102,11 +103,12 @@ class Run:
                 f"{self.recipe_path} has facts of its data that are none; restore it, or train the run again."
             ) from None
 
-    def model(self, model: Family | None = None) -> Family:
+    def model(self, model: Family | None = None, use: Iterable[str] = ()) -> Family:
         """The trained model, in evaluation mode.
 
         Args:
             model: an instance of one's own to load the weights into, where the recipe cannot build it.
+            use: settings of use in place of the recipe's, each `a.b=c`.
 
         Raises:
             RunError: there is no finished run here.
@@ -125,7 +127,7 @@ class Run:
                     f"{path} is not what training wrote (its hash differs); restore it, or train the run again."
                 )
         recipe = self.recipe()
-        built = model or build_model(recipe.model, self.data_spec(), recipe.seed)
+        built = model or build_model(in_use(recipe.model, use), self.data_spec(), recipe.seed)
         load_weights(built, read_tensors(self.weights_path), self.weights_path)
         return built.eval().requires_grad_(False)
 
@@ -172,21 +174,41 @@ class Run:
         return table, spec
 
 
-def load(path: Path | str, model: Family | None = None, device: str = "cpu") -> Family:
+def load(
+    path: Path | str,
+    model: Family | None = None,
+    device: str = "cpu",
+    use: Iterable[str] = (),
+    decoded: bool = False,
+) -> Family:
     """The trained model of a run folder, in evaluation mode; nothing that is read is executed.
 
     Args:
         path: of the run.
         model: an instance of one's own to load the weights into, where the recipe cannot build it.
         device: where to put it.
+        use: settings of use in place of the recipe's, each `a.b=c`: the sampler of a diffusion model, its guidance.
+        decoded: of a model of another run's codes, the stack of both: it makes that run's rows.
 
     Raises:
         RunError: there is no finished run there.
         TamperedError: a file is not what training wrote.
-        UsageError: there is no such device.
+        UsageError: there is no such device, a setting that is not one of use, or no other run.
     """
     place = find_device(device)
-    return Run(path).model(model).to(place)
+    found = Run(path).model(model, use)
+    return (_stack(Run(path), found) if decoded else found).to(place)
+
+
+def _stack(run: Run, second: Family) -> Stack:
+    """A model of another run's codes on top of that run's model."""
+    data = run.recipe().data
+    if data["kind"] != "latents":
+        raise UsageError(
+            f"{run.path} is no model of codes but of {data['kind']}, so there is nothing to decode what it makes; "
+            "leave --decoded out."
+        )
+    return Stack(Run(data["run"]).model(), second).eval().requires_grad_(False)
 
 
 def load_weights(model: Family, weights: dict[str, Tensor], where: Path) -> None:

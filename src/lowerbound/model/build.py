@@ -7,12 +7,13 @@ with a `kind` of that group.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 
+from lowerbound.errors import UsageError
 from lowerbound.kinds import Groups, Kinds, resolve
 from lowerbound.model.conditionals import (
     columns,
@@ -80,6 +81,7 @@ from lowerbound.model.objectives import (
 )
 from lowerbound.model.spec import Context, DataSpec, Outside, Settings
 from lowerbound.noise import BatchNoise
+from lowerbound.recipe import overridden
 
 FAMILIES: Kinds = {
     "vae": VAE.assemble,
@@ -281,6 +283,24 @@ def build_model(table: Mapping[str, Any], data: DataSpec, seed: int) -> Family:
         torch.manual_seed(seed)
         model: Family = make(data, **settings)
     return model
+
+
+def in_use(table: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """A recipe's `model` table with other settings of use, each `a.b=c` as for a recipe.
+
+    Raises:
+        UsageError: a setting that belongs to what was trained.
+    """
+    changed = overridden(dict(table), overrides)
+    make, _ = resolve(table, FAMILIES, "model", PARTS)
+    allowed = make.__self__.of_use  # type: ignore[attr-defined]  # all families are assembled by a class method
+    if wrong := [key for key in changed if changed[key] != table.get(key) and key not in allowed]:
+        choice = f"only {', '.join(allowed)} can be" if allowed else "this family has none that could be"
+        raise UsageError(
+            f"--set {wrong[0]}=... was given, but a trained {table['kind']} keeps the settings that it was trained "
+            f"with; {choice} set in use."
+        )
+    return changed
 
 
 def build_objective(

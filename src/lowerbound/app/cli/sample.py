@@ -44,11 +44,18 @@ def sample(
     temperature: Annotated[float, typer.Option(min=0.0, help="Scales sigma of the latents.")] = 1.0,
     label: Annotated[int | None, typer.Option(min=0, help="For a conditional model; default: each in turn.")] = None,
     observe: Observe = "point",
+    use: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting of use: sampler.kind=ddim, steps=20, guidance=3 of a diffusion model."),
+    ] = None,
+    decoded: Annotated[
+        bool, typer.Option("--decoded", help="Of a model of another run's codes: decode them by that run.")
+    ] = False,
     device: Device = "cpu",
     json_: Json = False,
 ) -> None:
     """Draw rows from a run's prior."""
-    model = lowerbound.load(run, device=device)
+    model = lowerbound.load(run, device=device, use=use or (), decoded=decoded)
     context = lowerbound.label_context(model, label, count)
     rows = lowerbound.sample(model, count, seed, context, observe, temperature)
     lowerbound.write_rows(out, rows, model.data)

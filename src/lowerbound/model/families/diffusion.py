@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 from torch import Tensor
 from torch.distributions import Distribution
@@ -42,7 +42,7 @@ class Diffusion(Family):
     """
 
     roles = {"prior": ("density",)}  # noqa: RUF012
-    of_use = ("sampler", "steps", "guidance")
+    of_use: ClassVar = ("sampler", "steps", "guidance")
 
     def __init__(
         self, data: DataSpec, density: priors.Diffusion, weighting: Weighting, preparation: Preparation

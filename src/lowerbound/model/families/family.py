@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -30,6 +31,7 @@ class Family(nn.Module, ABC):
         roles: parts by the role that a player trains; "model" is everything and is not listed.
         beyond_codes: parts that `encode` does not use, but for the preparation in them; none where nothing is said.
         infers_context: whether it can do without a context of a row, because it infers one.
+        of_use: settings that say how a trained model is used, so that another value may be given then.
     """
 
     data: DataSpec
@@ -38,6 +40,7 @@ class Family(nn.Module, ABC):
     roles: dict[str, tuple[str, ...]]
     beyond_codes: tuple[str, ...] = ()
     infers_context: bool = False
+    of_use: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abstractmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -21,7 +23,7 @@ class Stack(Family):
     log p(x) >= E_q[log p(x|z) - log q(z|x) + bound of the second stage on log p(z)], so the evidence is that of both
     stages together: the first's latents have the flat measure as their prior (their rate is the negative entropy), and
     what the second stage says of them joins the distortion. The second stage is trained on its own, on the first's
-    latents as data; the first is frozen.
+    latents as data; the first is frozen. Where the first sees no context, the second may have one of its own.
 
     Args:
         first: a model with one group of continuous latents.
@@ -39,7 +41,8 @@ class Stack(Family):
                 f"shapes {[list(shape) for shape in first.latents.values()]}; train it on the first stage's latents."
             )
         self.first, self.second = first.requires_grad_(False), second
-        self.data, self.group = first.data, next(iter(first.latents))
+        self.group = next(iter(first.latents))
+        self.data = first.data if first.data.context else replace(first.data, context=second.data.context)
         self.latents = {**first.latents, **{f"second_{k}": v for k, v in second.latents.items()}}
         self.values = {**first.values, **{f"second_{k}": v for k, v in second.values.items()}}
 
@@ -53,9 +56,10 @@ class Stack(Family):
     def evidence(self, x: Tensor, context: Context | None, noise: Noise, samples: int = 1) -> Evidence:
         if samples != 1:
             raise ShapeError("a stack's evidence has one sample; repeat the rows for more.")
-        below = self.first.evidence(x, context, noise.child("first"))
+        below = self.first.evidence(x, self._own(context), noise.child("first"))
         code = below.latents[self.group]
-        above = self.second.evidence(self.second.preparation.prepare(code.z[0], None), context, noise.child("second"))
+        preparation = self.second.preparation
+        above = self.second.evidence(preparation.prepare(code.z[0], None), context, noise.child("second"))
         flat = Flat(code.q.event_shape)
         tree.check_same_space(code.q, flat)
         latents = {self.group: Latent(code.q, flat, code.z, code.log_q, flat.log_prob(code.z))}
@@ -63,7 +67,7 @@ class Stack(Family):
         return Evidence(
             x=x,
             context=context,
-            distortion=below.reconstruction() + above.reconstruction(),
+            distortion=below.reconstruction() + above.reconstruction() - preparation.log_jacobian,
             latents=latents,
             px=below.px,
             anchor=below.anchor,
@@ -71,11 +75,15 @@ class Stack(Family):
         )
 
     def encode(self, x: Tensor, context: Context | None = None, noise: Noise | None = None) -> Latents:
-        return self.first.encode(x, context, noise)
+        return self.first.encode(x, self._own(context), noise)
 
     def decode(self, latents: Latents, context: Context | None = None) -> Distribution:
-        return self.first.decode(latents, context)
+        return self.first.decode(latents, self._own(context))
 
     def sample(self, noise: Noise, context: Context | None = None) -> Distribution:
         z, _ = tree.draw(self.second.sample(noise.child("second"), context), noise.child("z"))
-        return self.first.decode({self.group: self.second.preparation.restore(z[0])}, context)
+        return self.decode({self.group: self.second.preparation.restore(z[0])}, context)
+
+    def _own(self, context: Context | None) -> Context | None:
+        """What the first stage sees of the context: nothing where the second alone is conditional."""
+        return context if self.first.data.context else None
