@@ -479,17 +479,13 @@ def test_how_a_model_is_used_can_be_chosen_when_it_is_used(run: lowerbound.Run) 
     assert (process.sampler.eta, process.steps, process.guidance) == (0.5, 3, 1)  # type: ignore[union-attr]
     for name, value in run.model().state_dict().items():
         assert torch.equal(model.state_dict()[name], value)
-    draws = [
-        lowerbound.sample(
-            lowerbound.load(run.path, use=[f"guidance={scale}"]), 2, 0, Context.labels(torch.arange(2), 10)
-        )
-        for scale in (1, 4)
-    ]
+    known = Context.labels(torch.arange(2), 10)
+    draws = [lowerbound.sample(lowerbound.load(run.path, use=[f"guidance={k}"]), 2, 0, known) for k in (1, 4)]
     assert not torch.equal(*draws)
 
 
 def test_what_was_trained_cannot_be_set_in_use(run: lowerbound.Run, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="schedule.*only sampler, steps, guidance"):
+    with pytest.raises(UsageError, match=r"schedule.*only sampler, steps, guidance"):
         lowerbound.load(run.path, use=["schedule.kind=straight"])
     with pytest.raises(RecipeError, match="does not exist"):
         lowerbound.load(run.path, use=["sampler.kind=dim"])

@@ -57,6 +57,10 @@ class Preparation(nn.Module, ABC):
     def restore(self, x: Tensor) -> Tensor:
         """x, or a reconstruction of it, on the scale of raw values."""
 
+    def settle(self, x: Tensor) -> Tensor:
+        """A draw of x (B, *event) moved to the x of the raw row that it stands for; draws of whole levels are one."""
+        return x
+
     @property
     @abstractmethod
     def log_jacobian(self) -> float:
@@ -130,6 +134,9 @@ class Continuous(Preparation):
 
     def restore(self, x: Tensor) -> Tensor:
         return x if self.levels is None else (x * self.levels - 0.5).clamp(0, self.levels - 1)
+
+    def settle(self, x: Tensor) -> Tensor:
+        return x if self.levels is None else ((x * self.levels).floor().clamp(0, self.levels - 1) + 0.5) / self.levels
 
     @property
     def log_jacobian(self) -> float:
@@ -247,6 +254,9 @@ class Standardised(Preparation):
 
     def restore(self, x: Tensor) -> Tensor:
         return self.continuous.restore(x * self.scale + self.mean)
+
+    def settle(self, x: Tensor) -> Tensor:
+        return (self.continuous.settle(x * self.scale + self.mean) - self.mean) / self.scale
 
     @property
     def log_jacobian(self) -> float:

@@ -129,4 +129,4 @@ class Diffusion(Family):
 
     def sample(self, noise: Noise, context: Context | None = None) -> Distribution:
         x, _ = tree.draw(self.density(None, context), noise.child("x"))
-        return Delta(x[0], len(self.data.event))
+        return Delta(self.preparation.settle(x[0]), len(self.data.event))
