@@ -54,6 +54,15 @@ def train_first(folder: Path) -> Path:
     return folder / "first"
 
 
+def train_teacher(name: str, folder: Path) -> Path:
+    """A run of the recipe that another recipe starts from, and of those before it."""
+    recipe = lowerbound.read_recipe(name, ["training.steps=1", "training.batch_size=8", "training.warmup_steps=0"])
+    if recipe.start is not None:
+        recipe = recipe.model_copy(update={"start": str(train_teacher(Path(recipe.start).name, folder))})
+    lowerbound.train(recipe, folder / name)
+    return folder / name
+
+
 def write_videos(folder: Path) -> Path:
     for number in range(3):
         film(folder / f"{number}.mp4")
@@ -83,6 +92,9 @@ def test_a_recipe_trains_and_is_judged(name: str, tmp_path: Path) -> None:
         folder.mkdir()
         setting = "run" if kind == "latents" else "path"
         overrides.append(f'data.{setting}="{OWN[kind](folder)}"')
+    start = lowerbound.read_recipe(name).start
+    if start is not None and lowerbound.read_recipe(name).model["kind"] == "distilled":
+        overrides.append(f'start="{train_teacher(Path(start).name, tmp_path)}"')
     recipe = lowerbound.read_recipe(name, overrides)
     run = lowerbound.train(recipe, tmp_path / "run", data=pictures(recipe.data))
     journal = read_journal(run.journal_path)

@@ -441,6 +441,11 @@ DIFFUSIONS: dict[str, tuple[Table, DataSpec]] = {
     "unet": ({"network": {"kind": "unet", "widths": [4, 4], "heads": 2}}, LABELLED),
 }
 
+LESSONS: dict[str, tuple[Table, DataSpec]] = {
+    "progressive": ({"kind": "progressive", "steps": 2}, DIGITS),
+    "consistency": ({"kind": "consistency", "levels": 5, "steps": 2}, LABELLED),
+}
+
 # ----------------------------------------------------------------------------------------------------- quantisers
 
 QUANTIZERS: dict[str, Table] = {
@@ -652,6 +657,15 @@ FAMILIES: dict[str, FamilyRow] = {
         )
         for name, (table, data) in DIFFUSIONS.items()
     },
+    **{
+        f"distilled-{name}": FamilyRow(
+            {"kind": "distilled", "network": {"kind": "mlp", "widths": [8]}, "lesson": table},
+            data,
+            codes=False,
+            likelihood=False,
+        )
+        for name, (table, data) in LESSONS.items()
+    },
     "stack": FamilyRow(
         {"kind": "density", "density": PRIORS["diffusion"][0]},
         DIGITS,
@@ -717,6 +731,8 @@ OBJECTIVES: dict[str, ObjectiveRow] = {
     "penalties-variance": ObjectiveRow(
         {"kind": "penalties", "penalties": {"variance": 0.001}}, "diffusion-learned-variance"
     ),
+    "penalties-progressive": ObjectiveRow({"kind": "penalties"}, "distilled-progressive"),
+    "penalties-consistency": ObjectiveRow({"kind": "penalties"}, "distilled-consistency"),
     "elbo-table": ObjectiveRow({"kind": "elbo"}, "vae-table"),
     "elbo-counts": ObjectiveRow({"kind": "elbo"}, "vae-counts"),
     "elbo-diffusion-decoder": ObjectiveRow({"kind": "elbo"}, "vae-diffusion-decoder"),

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from lowerbound.errors import RunError, ShapeError, TrainingFailedError
+from lowerbound.errors import RecipeError, RunError, TrainingFailedError
 from lowerbound.files import write_json
 from lowerbound.lab import checkpoint
 from lowerbound.lab.cure import cure, relievable
@@ -117,7 +117,12 @@ def make_loop(
     """All that trains a recipe on data, put together, at step 0."""
     built = model or build_model(recipe.model, dataset.spec, recipe.seed)
     if recipe.start is not None:
-        begin(built, Run(recipe.start))
+        built.begin(Run(recipe.start).model())
+    elif built.needs_start:
+        raise RecipeError(
+            f"a model of the family {recipe.model['kind']} learns from a trained one, and the recipe names none; give "
+            "the folder of its run as `start`."
+        )
     elif model is None and built.preparation.learns:
         spread = torch.linspace(0, len(dataset.train) - 1, min(len(dataset.train), 10_000)).long()
         built.preparation.fit(dataset.train.take(spread).raw)
@@ -126,24 +131,6 @@ def make_loop(
     place = device or torch.device("cpu")
     relieved = relievable(objective, units, recipe.training.guard)
     return Loop(built, relieved, dataset.train, recipe.training, recipe.seed, place, processes or Processes())
-
-
-def begin(model: Family, run: Run) -> None:
-    """Give a model the weights of a finished run of the same model.
-
-    Raises:
-        RunError, TamperedError: there is no finished run there, or it is not what training wrote.
-        ShapeError: it is a run of another model.
-    """
-    weights = run.model().state_dict()
-    shapes, own = ({name: tensor.shape for name, tensor in each.items()} for each in (weights, model.state_dict()))
-    if shapes != own:
-        different = sorted(name for name in shapes.keys() | own.keys() if shapes.get(name) != own.get(name))
-        raise ShapeError(
-            f"training shall start from {run.path}, whose model is another one (`{different[0]}` differs); start from "
-            "a run of the same model, on data of the same shape."
-        )
-    model.load_state_dict(weights)
 
 
 def profile(

@@ -29,6 +29,7 @@ from lowerbound.model.conditionals import (
 from lowerbound.model.distributions import tree
 from lowerbound.model.distributions.diffusing import (
     bounds,
+    lessons,
     predictions,
     samplers,
     spacings,
@@ -37,6 +38,7 @@ from lowerbound.model.distributions.diffusing import (
 from lowerbound.model.distributions.diffusing import schedules as noise_schedules
 from lowerbound.model.families.density import Density
 from lowerbound.model.families.diffusion import Diffusion
+from lowerbound.model.families.distilled import Distilled
 from lowerbound.model.families.family import Family
 from lowerbound.model.families.generator import Generator
 from lowerbound.model.families.semi_supervised import SemiSupervised
@@ -91,6 +93,7 @@ FAMILIES: Kinds = {
     "density": Density.assemble,
     "generator": Generator.assemble,
     "diffusion": Diffusion.assemble,
+    "distilled": Distilled.assemble,
 }
 OBJECTIVES: Kinds = {
     "elbo": elbo.ELBO,
@@ -257,6 +260,7 @@ PARTS: Groups = {
         "time": spacings.EvenTime,
         "log-snr": spacings.EvenRatio,
         "polynomial": spacings.Polynomial,
+        "trailing": spacings.Trailing,
     },
     samplers.Sampler: {
         "ancestral": samplers.Ancestral,
@@ -267,6 +271,10 @@ PARTS: Groups = {
         "heun": samplers.Heun,
         "langevin": samplers.Langevin,
         "renoise": samplers.Renoise,
+    },
+    lessons.Lesson: {
+        "progressive": lessons.Progressive,
+        "consistency": lessons.Consistency,
     },
 }
 

@@ -99,7 +99,7 @@ class DiffusionDensity(Distribution):
         uniform = (self.noise.child("time").uniform(1) + spread).remainder(1.0).reshape(-1).to(x.dtype)
         level = process.schedule.level(process.bound.times(uniform)).over(len(process.event))
         eps = self.noise.child("noise").normal(samples, process.event).reshape(x.shape).to(x.dtype)
-        return Trial(x, eps, level, self._denoise(batch)(level.noised(x, eps), level))
+        return Trial(x, eps, level, self.denoise(batch)(level.noised(x, eps), level))
 
     def nats(self, trial: Trial) -> Tensor:
         """The estimate of the bound on -log p(x) of each row of a trial, (N,), nats."""
@@ -128,15 +128,15 @@ class DiffusionDensity(Distribution):
     def _batch(self, value: Tensor) -> torch.Size:
         return torch.broadcast_shapes(self.batch_shape, value.shape[: value.ndim - len(self.process.event)])
 
-    def _denoise(self, batch: torch.Size) -> Denoise:
-        """The denoiser of rows of batch shape `batch`, folded into one axis."""
+    def denoise(self, batch: torch.Size) -> Denoise:
+        """The denoiser of rows of batch shape `batch`, folded into one axis; without guidance."""
         features, context = self._folded(batch)
         return lambda z, level: self.denoiser(z, features, context, level)
 
     def _guided(self, batch: torch.Size) -> Denoise:
         """The denoiser that draws are made with: classifier-free guidance (Ho & Salimans 2022)."""
         features, context = self._folded(batch)
-        scale, plain = self.process.guidance, self._denoise(batch)
+        scale, plain = self.process.guidance, self.denoise(batch)
         if context is None or scale == 1:
             return plain
         nothing = torch.zeros_like(context)

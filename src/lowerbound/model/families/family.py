@@ -31,6 +31,7 @@ class Family(nn.Module, ABC):
         roles: parts by the role that a player trains; "model" is everything and is not listed.
         beyond_codes: parts that `encode` does not use, but for the preparation in them; none where nothing is said.
         infers_context: whether it can do without a context of a row, because it infers one.
+        needs_start: whether it can only be trained from a trained model (`start`).
         of_use: settings that say how a trained model is used, so that another value may be given then.
     """
 
@@ -40,6 +41,7 @@ class Family(nn.Module, ABC):
     roles: dict[str, tuple[str, ...]]
     beyond_codes: tuple[str, ...] = ()
     infers_context: bool = False
+    needs_start: ClassVar[bool] = False
     of_use: ClassVar[tuple[str, ...]] = ()
 
     @property
@@ -72,6 +74,22 @@ class Family(nn.Module, ABC):
         for part, values in statistics.items():
             module = self.get_submodule(part)
             module.absorb(values)  # type: ignore[operator]  # a part that reports statistics absorbs them
+
+    def begin(self, other: Family) -> None:
+        """Take over the weights of a trained model, and what its preparation learned.
+
+        Raises:
+            ShapeError: it is another one.
+        """
+        weights = other.state_dict()
+        shapes, own = ({name: tensor.shape for name, tensor in each.items()} for each in (weights, self.state_dict()))
+        if shapes != own:
+            different = sorted(name for name in shapes.keys() | own.keys() if shapes.get(name) != own.get(name))
+            raise ShapeError(
+                f"training shall start from a run whose model is another one (`{different[0]}` differs); start from a "
+                "run of the same model, on data of the same shape."
+            )
+        self.load_state_dict(weights)
 
     def vitals(self) -> dict[str, Tensor]:
         """Numbers about the state of its parts for the journal, by name; none for most."""

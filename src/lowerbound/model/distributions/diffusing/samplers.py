@@ -13,7 +13,7 @@ from torch import Tensor
 from lowerbound.model.distributions.diffusing.bounds import Variance, log_variance, lost_share
 from lowerbound.model.distributions.diffusing.levels import CLEAN, Guess, Level
 from lowerbound.model.distributions.diffusing.schedules import NoiseSchedule
-from lowerbound.model.distributions.diffusing.spacings import EvenRatio, EvenTime, Polynomial, Spacing
+from lowerbound.model.distributions.diffusing.spacings import EvenRatio, EvenTime, Polynomial, Spacing, Trailing
 from lowerbound.model.spec import Count, Fraction, Positive, Share
 
 Denoise = Callable[[Tensor, Level], Guess]
@@ -292,7 +292,7 @@ class Renoise(Sampler):
         spacing: of the levels.
     """
 
-    def __init__(self, *, spacing: Spacing = Polynomial()) -> None:
+    def __init__(self, *, spacing: Spacing = Trailing()) -> None:
         super().__init__(spacing)
 
     def step(self, place: Place, after: Level, tools: Tools) -> Place:

@@ -58,3 +58,11 @@ class Polynomial(Spacing):
         first, last = schedule.ends()
         low, high = first.ratio ** (1 / self.rho), last.ratio ** (1 / self.rho)
         return schedule.time(-2 * self.rho * (high + shares * (low - high)).log())
+
+
+@final
+class Trailing(Spacing):
+    """1, 1 - 1/N, ..., 1/N: the last step is as long as the others. For few steps (Salimans & Ho 2022, algorithm 2)."""
+
+    def times(self, schedule: NoiseSchedule, shares: torch.Tensor) -> torch.Tensor:
+        return 1 - shares * (len(shares) - 1) / len(shares)
