@@ -132,8 +132,9 @@ class Bar:
     def show(self, report: Report) -> None:
         """Show where training is."""
         self.last = {"step": report.step, **report.parts}
-        value = report.parts.get("elbo_nats", report.parts.get("loss", float("nan")))
-        text = f"elbo {value:9.3f} nats  {report.rows_per_second:9,.0f} rows/s"
+        bound, loss = report.parts.get("elbo_nats"), report.parts.get("loss", float("nan"))
+        shown = f"loss {loss:9.3f}     " if bound is None else f"elbo {bound:9.3f} nats"
+        text = f"{shown}  {report.rows_per_second:9,.0f} rows/s"
         self._bar.update(self._task, completed=report.step, total=report.steps, description=text)
         share = report.step / report.steps
         if not self.quiet and not console.is_terminal and (share >= self._said + 0.1 or share == 1):
