@@ -245,7 +245,7 @@ def compare_peers() -> None:
         ),
     }
     print(
-        "| algorithm | largest difference, in deviations of a row | ours, ms | diffusers, ms |\n| --- | --- | --- | --- |"
+        "| algorithm | largest difference, deviations of a row | ours, ms | diffusers, ms |\n| --- | --- | --- | --- |"
     )
     for name, (own, other) in pairs.items():
         difference = float((own() - other()).abs().max() / own().std())

@@ -672,6 +672,12 @@ FAMILIES: dict[str, FamilyRow] = {
         bound=False,
         stacked={"kind": "vae", "latent": 4, **SMALL},
     ),
+    "stack-diffusion": FamilyRow(
+        {"kind": "diffusion", "network": {"kind": "mlp", "widths": [8]}, "steps": 3},
+        DIGITS,
+        bound=False,
+        stacked={"kind": "vae", "latent": 4, **SMALL},
+    ),
     "stack-of-vaes": FamilyRow(
         {"kind": "vae", "latent": 2, "likelihood": {"kind": "gaussian"}, **SMALL},
         DIGITS,
