@@ -21,6 +21,7 @@ from torch.distributions import (
 
 from lowerbound.kinds import Part
 from lowerbound.model.build import build_model, build_objective
+from lowerbound.model.conditionals.pixels import ChannelHeads
 from lowerbound.model.distributions.autoregressive import AutoregressiveTokens
 from lowerbound.model.distributions.autoregressive_mixture import AutoregressiveMixture
 from lowerbound.model.distributions.codes import Codes
@@ -33,9 +34,12 @@ from lowerbound.model.distributions.diffusion import DiffusionDensity, Process
 from lowerbound.model.distributions.flow import Flow
 from lowerbound.model.distributions.full_normal import FullNormal
 from lowerbound.model.distributions.logistic_mixture import LogisticMixture, PixelLogisticMixture
+from lowerbound.model.distributions.pixel_categorical import PixelCategorical
+from lowerbound.model.distributions.raster import Raster
 from lowerbound.model.distributions.ring import Ring
 from lowerbound.model.distributions.tree import diagonal_normal, independent
 from lowerbound.model.distributions.von_mises_fisher import SphereUniform, VonMisesFisher
+from lowerbound.model.families.density import Density
 from lowerbound.model.families.family import Family
 from lowerbound.model.families.stack import Stack
 from lowerbound.model.networks import attention, convolutional, gated, masking, mlp, residual, sequence, unet
@@ -161,6 +165,52 @@ def _masked() -> AutoregressiveMixture:
         return AutoregressiveMixture(_normal(4, 2), MaskedMLP(3, 6, 2, [8]).double(), torch.Size([3]))
 
 
+def _channels() -> PixelCategorical:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return PixelCategorical(_normal(4, 3, 1, 2), ChannelHeads(2, 3, 3).double(), 2)
+
+
+# Densities of whole numbers on a grid.
+RASTERS: dict[str, Table] = {
+    "pixelcnn": {"kind": "pixelcnn", "width": 8, "depth": 2, "kernel": 3},
+    "pixelcnn-embedded": {
+        "kind": "pixelcnn",
+        "width": 8,
+        "depth": 1,
+        "kernel": 3,
+        "likelihood": {"kind": "categorical", "inputs": "tokens"},
+    },
+    "pixelcnn-mixture": {
+        "kind": "pixelcnn",
+        "width": 8,
+        "depth": 1,
+        "kernel": 5,
+        "likelihood": {"kind": "logistic-mixture-pixel", "components": 2},
+    },
+    "pixelcnn-channels": {
+        "kind": "pixelcnn",
+        "width": 8,
+        "depth": 1,
+        "kernel": 3,
+        "likelihood": {"kind": "categorical-pixel", "features": 8},
+    },
+    "transformer": {"kind": "transformer", "width": 8, "depth": 2, "heads": 2},
+}
+
+
+def raster(name: str, *event: int, levels: int = 3) -> Raster:
+    """A density of four rows, each with a context of two numbers."""
+    model = build_model({"kind": "density", "density": RASTERS[name]}, DataSpec(event, levels, 2), 1).double()
+    assert isinstance(model, Density)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2.0)  # far from uniform
+    p = model.density(None, Context.of(_normal(4, 2)))
+    assert isinstance(p, Raster)
+    return p
+
+
 def _sphere(*shape: int) -> VonMisesFisher:
     mu = _normal(*shape)
     return VonMisesFisher(mu / mu.norm(dim=1, keepdim=True), torch.tensor([0.1, 2.0, 30.0, 900.0]).double())
@@ -254,6 +304,12 @@ DISTRIBUTIONS: dict[str, DistributionRow] = {
     "codes": DistributionRow(lambda: Codes(torch.arange(8).reshape(4, 2), 1), discrete=True),
     "delta": DistributionRow(lambda: Delta(_normal(4, 3), 1), exact=False),
     "tokens": DistributionRow(_tokens, discrete=True),
+    "categorical-pixel": DistributionRow(_channels, discrete=True),
+    "pixelcnn": DistributionRow(lambda: raster("pixelcnn", 1, 2, 2), discrete=True),
+    "pixelcnn-embedded": DistributionRow(lambda: raster("pixelcnn-embedded", 2, 2), discrete=True),
+    "pixelcnn-mixture": DistributionRow(lambda: raster("pixelcnn-mixture", 2, 2, 1), discrete=True),
+    "pixelcnn-channels": DistributionRow(lambda: raster("pixelcnn-channels", 2, 1, 2), discrete=True),
+    "transformer": DistributionRow(lambda: raster("transformer", 2, 2, 1), discrete=True),
     "diffusion": DistributionRow(
         lambda: DiffusionDensity(
             None,
@@ -407,6 +463,7 @@ LIKELIHOODS: dict[str, tuple[Table, DataSpec]] = {
     "zero-inflated": ({"kind": "zero-inflated"}, COUNTS),
     "table": ({"kind": "table"}, TABLE),
     "table-of-counts": ({"kind": "table"}, COUNTS),
+    "categorical-pixel": ({"kind": "categorical-pixel", "features": 8}, COLOUR),
     "diffusion": ({"kind": "diffusion", "steps": 5, "network": {"kind": "mlp", "widths": [8]}}, POINTS),
     "diffusion-images": ({"kind": "diffusion", "steps": 5, "network": {"kind": "mlp", "widths": [8]}}, DIGITS),
 }
@@ -491,7 +548,8 @@ class FamilyRow:
             return build_model(self.table, self.data, 0)
         first = build_model(self.stacked, self.data, 0)
         shape = next(iter(first.latents.values()))
-        return Stack(first, build_model(self.table, DataSpec(shape, None, 0, self.data.examples), 0))
+        levels = next(iter(first.values.values()), None)
+        return Stack(first, build_model(self.table, DataSpec(shape, levels, 0, self.data.examples), 0))
 
 
 FAMILIES: dict[str, FamilyRow] = {
@@ -666,6 +724,19 @@ FAMILIES: dict[str, FamilyRow] = {
         )
         for name, (table, data) in LESSONS.items()
     },
+    **{
+        f"density-{name}": FamilyRow(
+            {"kind": "density", "density": table},
+            LABELLED if name == "transformer" else COLOUR,
+            codes=False,
+        )
+        for name, table in RASTERS.items()
+    },
+    "stack-codes": FamilyRow(
+        {"kind": "density", "density": RASTERS["pixelcnn-embedded"]},
+        DIGITS,
+        stacked={"kind": "vq-vae", "positions": [2, 2], "quantizer": QUANTIZERS["ema"], **SMALL},
+    ),
     "stack": FamilyRow(
         {"kind": "density", "density": PRIORS["diffusion"][0]},
         DIGITS,
@@ -718,6 +789,7 @@ OBJECTIVES: dict[str, ObjectiveRow] = {
     "elbo-top-down": ObjectiveRow({"kind": "elbo"}, "top-down"),
     "elbo-top-down-grid": ObjectiveRow({"kind": "elbo", "penalties": {"spectral": 0.5}}, "top-down-grid"),
     "elbo-conditional": ObjectiveRow({"kind": "elbo"}, "conditional"),
+    **{f"elbo-{name}": ObjectiveRow({"kind": "elbo"}, f"density-{name}") for name in RASTERS},
     "saturating": ObjectiveRow(GAN | {"game": {"kind": "saturating"}}, "generator"),
     "non-saturating": ObjectiveRow(GAN, "generator-labels"),
     "wasserstein": ObjectiveRow(

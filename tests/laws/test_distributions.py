@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from tables import DISTRIBUTIONS
+from tables import DISTRIBUTIONS, RASTERS
 from torch.distributions import Normal
 
 from lowerbound.model.distributions import tree
@@ -113,6 +113,8 @@ def test_discrete_densities_sum_to_one() -> None:
         "tokens": itertools.product(range(3), repeat=3),
         "logistic-mixture": itertools.product(range(5), repeat=3),
         "logistic-mixture-pixel": itertools.product(range(3), repeat=4),
+        "categorical-pixel": itertools.product(range(3), repeat=4),
+        **{name: itertools.product(range(3), repeat=4) for name in RASTERS},
     }.items():
         distribution = DISTRIBUTIONS[name].make()
         event = distribution.event_shape

@@ -55,6 +55,8 @@ SETTINGS: dict[str, Table] = {
 # They train models with a class among their latents, and models that are drawn from and no more; the last two train as
 # another objective does.
 OF_OTHERS = {"adversarial-labels", "adversarial-samples", "focus", "settled"}
+# Priors of whole numbers (these latents are real), and a likelihood that has a law of its own.
+OF_CODES = {"pixelcnn", "transformer", "categorical-pixel"}
 # Their loss moves with what they hold, so only the distortion must fall.
 MOVING = {"geco", "target-rate", "adversarial-prior", "factor-vae", "vae-gan"}
 
@@ -62,7 +64,7 @@ MOVING = {"geco", "target-rate", "adversarial-prior", "factor-vae", "vae-gan"}
 def kinds(group: type, rows: dict[str, Table]) -> list[Table]:
     """One small table of every kind of a group."""
     of_kind = {table["kind"]: table for table in reversed(rows.values())}
-    return [of_kind.get(kind, {"kind": kind}) for kind in PARTS[group]]
+    return [of_kind.get(kind, {"kind": kind}) for kind in PARTS[group] if kind not in OF_CODES]
 
 
 class Deck:

@@ -182,8 +182,8 @@ def _add_bounds(judgement: Judgement, case: Case, watch: Callable[[int, int], No
             rates = [torch.cat(group.rates).double().sum(dim=1) for group in case.groups.values()]
             judgement.results["rate_nats"] = mean_result(torch.stack(rates).sum(dim=0), "estimate")
         return
-    dimensions = None if model.data.levels is None else model.data.size
-    judgement.results.update(bound_results(found, model.preparation.log_jacobian, dimensions))
+    dimensions, way = None if model.data.levels is None else model.data.size, model.preparation
+    judgement.results.update(bound_results(found, way.log_jacobian, dimensions, way.bound_needs_noise))
     judgement.curves["importance_bound_nats"] = convergence(found)
     judgement.protocol["rate"] = found.rate_kind
     if found.refused:

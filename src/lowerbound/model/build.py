@@ -24,6 +24,7 @@ from lowerbound.model.conditionals import (
     pixels,
     posteriors,
     priors,
+    rasters,
     text,
 )
 from lowerbound.model.distributions import tree
@@ -211,6 +212,8 @@ PARTS: Groups = {
         "ring": priors.RingPrior,
         "context": priors.ContextGaussian,
         "diffusion": priors.Diffusion,
+        "pixelcnn": rasters.PixelCNN,
+        "transformer": rasters.Transformer,
     },
     likelihoods.Likelihood: {
         "bernoulli": likelihoods.BernoulliLikelihood,
@@ -230,6 +233,7 @@ PARTS: Groups = {
         "zero-inflated": counts.ZeroInflatedLikelihood,
         "table": columns.TableLikelihood,
         "diffusion": denoising.DiffusionLikelihood,
+        "categorical-pixel": pixels.PixelCategoricalLikelihood,
     },
     noise_schedules.NoiseSchedule: {
         "log-snr": noise_schedules.LogLinear,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lowerbound.errors import NotABoundError
-from lowerbound.lab.evaluation.result import Result, mean_result
+from lowerbound.lab.evaluation.result import Kind, Result, mean_result
 from lowerbound.model.families.family import Family
 from lowerbound.model.spec import Context
 from lowerbound.noise import Noise
@@ -31,6 +31,7 @@ class Bounds:
         rate_kind: "closed" or "sampled".
         importance: the importance bound by number of samples, (N,) each; empty where it is refused.
         refused: why there is no importance bound, if there is none.
+        exact: whether they are log p(x) itself, for a density with nothing latent.
     """
 
     elbo: Tensor
@@ -39,6 +40,7 @@ class Bounds:
     rate_kind: str
     importance: dict[int, Tensor]
     refused: str | None = None
+    exact: bool = False
 
 
 @torch.no_grad()
@@ -55,7 +57,7 @@ def bounds(model: Family, batches: Iterable[Prepared], samples: int) -> Bounds:
     """
     parts: dict[str, list[Tensor]] = {"distortion": [], "rate": []}
     curves: dict[int, list[Tensor]] = {count: [] for count in _counts(samples)}
-    kind, refused = "closed", None
+    kind, refused, exact = "closed", None, True
     for x, context, noise in batches:
         size = max(1, min(samples, CHUNK // max(1, x.numel())))
         sums = {name: x.new_zeros(len(x), dtype=torch.float64) for name in parts}
@@ -64,6 +66,7 @@ def bounds(model: Family, batches: Iterable[Prepared], samples: int) -> Bounds:
             count = min(size, samples - start)
             evidence = model.evidence(x, context, noise.child(f"chunk{start}"), count)
             kind, rates = evidence.rates()
+            exact = exact and evidence.exact and not evidence.latents
             rate = sum(rates.values(), torch.zeros_like(evidence.reconstruction()))
             sums["distortion"] += count * evidence.average(evidence.reconstruction()).double()
             sums["rate"] += count * evidence.average(rate).double()
@@ -86,16 +89,17 @@ def bounds(model: Family, batches: Iterable[Prepared], samples: int) -> Bounds:
     whole = {name: torch.cat(values) for name, values in parts.items()}
     importance = {} if refused else {count: torch.cat(found) for count, found in curves.items()}
     elbo = -(whole["distortion"] + whole["rate"])
-    return Bounds(elbo, whole["distortion"], whole["rate"], kind, importance, refused)
+    return Bounds(elbo, whole["distortion"], whole["rate"], kind, importance, refused, exact)
 
 
-def bound_results(found: Bounds, log_jacobian: float, dimensions: int | None) -> dict[str, Result]:
+def bound_results(found: Bounds, log_jacobian: float, dimensions: int | None, dequantised: bool) -> dict[str, Result]:
     """The results of bounds.
 
     Args:
         found: bounds on log p(x).
         log_jacobian: log |dx / d raw|, nats; bits per dimension are of raw rows.
         dimensions: values per raw row; None where bits per dimension mean nothing (real numbers).
+        dequantised: whether x is random given a raw row, so that log p(x) itself is a bound for raw rows.
     """
     results = {
         "elbo_nats": mean_result(found.elbo, "lower_bound"),
@@ -105,9 +109,10 @@ def bound_results(found: Bounds, log_jacobian: float, dimensions: int | None) ->
     best = found.elbo
     if found.importance:
         best = found.importance[max(found.importance)]
-        results["nll_nats"] = mean_result(best, "upper_bound", -1.0)
+        results["nll_nats"] = mean_result(best, "exact" if found.exact else "upper_bound", -1.0)
     if dimensions is not None:
-        results["bits_per_dim"] = mean_result(best + log_jacobian, "upper_bound", -1 / (dimensions * math.log(2)))
+        kind: Kind = "exact" if found.exact and not dequantised else "upper_bound"
+        results["bits_per_dim"] = mean_result(best + log_jacobian, kind, -1 / (dimensions * math.log(2)))
     return results
 
 

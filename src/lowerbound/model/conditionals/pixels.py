@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
+from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution
 
 from lowerbound.errors import ShapeError
@@ -13,6 +15,7 @@ from lowerbound.model.conditionals.likelihoods import Likelihood
 from lowerbound.model.conditionals.preparation import Intensities, Levels, Tokens
 from lowerbound.model.distributions.continuous_bernoulli import ContinuousBernoulli
 from lowerbound.model.distributions.logistic_mixture import LogisticMixture, PixelLogisticMixture
+from lowerbound.model.distributions.pixel_categorical import PixelCategorical
 from lowerbound.model.distributions.tree import independent
 from lowerbound.model.spec import Context, Count
 
@@ -120,3 +123,52 @@ class CategoricalLikelihood(Likelihood):
         axis = -self.event_ndim
         logits = in_float(features).unflatten(axis, (-1, self.levels)).movedim(axis, -1)
         return independent(Categorical(logits=logits, validate_args=False), self.event_ndim)
+
+
+class PixelCategoricalLikelihood(Likelihood):
+    """A probability of its own for each level of each channel, given the channels before it in the pixel.
+
+    Pixels are independent given their features; within one, the paper's order of channels (van den Oord et al. 2016,
+    section 2.1). For images of one channel it is "categorical" with one more layer.
+
+    Args:
+        slot: the data's place, images.
+        features: width of what is known of a pixel.
+    """
+
+    def __init__(self, slot: Slot, *, features: Count = 64) -> None:
+        super().__init__()
+        if len(slot.event) != 3:
+            raise ShapeError(
+                f"a probability of whole pixels needs images (channels, height, width), and was given rows of shape "
+                f"{list(slot.event)}; use `categorical`."
+            )
+        self.preparation = Levels(slot.data)
+        self.channels, self.features_shape = slot.event[0], (features, *slot.event[1:])
+        self.heads = ChannelHeads(self.channels, features, self.preparation.maximum + 1)
+
+    def forward(self, features: Features, context: Context | None) -> Distribution:
+        return PixelCategorical(in_float(features), self.heads, self.channels)
+
+
+class ChannelHeads(nn.Module):
+    """Logits of a channel from a pixel's features and the levels of earlier channels.
+
+    Args:
+        channels: C.
+        features: F.
+        levels: K.
+    """
+
+    def __init__(self, channels: int, features: int, levels: int) -> None:
+        super().__init__()
+        self.seen = nn.ModuleList(nn.Embedding(levels, features) for _ in range(channels - 1))
+        self.heads = nn.ModuleList(nn.Linear(features, levels) for _ in range(channels))
+
+    def forward(self, features: Tensor, before: Sequence[Tensor]) -> Tensor:
+        """Features (*batch, H, W, F) and earlier channels (*batch, H, W) each, to logits (*batch, H, W, K)."""
+        hidden = features.to(next(self.parameters()).dtype)
+        for table, level in zip(self.seen, before, strict=False):
+            hidden = hidden + table(level)
+        logits: Tensor = self.heads[len(before)](torch.nn.functional.silu(hidden))
+        return logits.to(features.dtype)

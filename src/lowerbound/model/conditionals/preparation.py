@@ -156,6 +156,10 @@ class Tokens(Preparation):
             raise ShapeError("a likelihood of tokens needs integer data with a known vocabulary.")
         self.vocabulary = data.levels
 
+    def check(self, raw: Tensor) -> None:
+        assert self.vocabulary is not None
+        _within(raw, 0, self.vocabulary - 1)
+
     def prepare(self, raw: Tensor, noise: Noise | None) -> Tensor:
         return raw.long()
 
@@ -182,6 +186,9 @@ class Levels(Preparation):
                 "`gaussian` for real numbers and `negative-binomial` for counts."
             )
         self.maximum = data.levels - 1
+
+    def check(self, raw: Tensor) -> None:
+        _within(raw, 0, self.maximum)
 
     def prepare(self, raw: Tensor, noise: Noise | None) -> Tensor:
         return _real(raw)

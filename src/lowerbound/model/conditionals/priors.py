@@ -13,6 +13,7 @@ from lowerbound.kinds import Part
 from lowerbound.model.conditionals.conditional import Conditional, Features, Slot
 from lowerbound.model.conditionals.denoiser import NoiseNetwork, check_guidance
 from lowerbound.model.conditionals.posteriors import DiagonalGaussian
+from lowerbound.model.conditionals.preparation import Continuous, Preparation
 from lowerbound.model.distributions.autoregressive_mixture import AutoregressiveMixture
 from lowerbound.model.distributions.diffusing.bounds import Bound, ContinuousTime
 from lowerbound.model.distributions.diffusing.predictions import Prediction, PredictNoise
@@ -28,7 +29,7 @@ from lowerbound.model.networks.bijections.bijection import Bijection, Chain, Pla
 from lowerbound.model.networks.bijections.couplings import Coupling
 from lowerbound.model.networks.mlp import MLP
 from lowerbound.model.networks.network import Network, Ports
-from lowerbound.model.spec import Context, Count, Positive, Widths
+from lowerbound.model.spec import Context, Count, DataSpec, Positive, Widths
 
 
 class Prior(Conditional):
@@ -37,6 +38,10 @@ class Prior(Conditional):
     def inputs(self) -> Tensor | None:
         """Rows of data, (K, *event), whose posterior the family passes as features; None for most priors."""
         return None
+
+    def prepares(self, data: DataSpec) -> Preparation:
+        """The way from raw rows to what it describes, where it stands at the place of the data."""
+        return Continuous(data)
 
 
 class StandardNormal(Prior):
@@ -109,7 +114,7 @@ class FlowPrior(Prior):
         self.bijection = Chain([bijection(Place(slot.event, context, step)) for step in range(steps)])
 
     def forward(self, features: Features, context: Context | None) -> Distribution:
-        known = _known(context, self.conditional)
+        known = known_context(context, self.conditional)
         rows = () if known is None else (len(known),)
         mu, logvar = (value.expand(*rows, *value.shape) for value in (self.mu, self.logvar))
         return Flow(diagonal_normal(mu, logvar, self.mu.ndim), known, self.bijection)
@@ -136,10 +141,10 @@ class AutoregressivePrior(Prior):
             last.bias.view(-1, 3, components)[:, 1] += torch.linspace(-1, 1, components) if components > 1 else 0.0
 
     def forward(self, features: Features, context: Context | None) -> Distribution:
-        return AutoregressiveMixture(_known(context, self.conditional), self.network, self.event)
+        return AutoregressiveMixture(known_context(context, self.conditional), self.network, self.event)
 
 
-def _known(context: Context | None, conditional: bool) -> Tensor | None:
+def known_context(context: Context | None, conditional: bool) -> Tensor | None:
     """What a conditional prior sees of the context, (B, C); None for an unconditional one."""
     if not conditional:
         return None
@@ -212,7 +217,7 @@ class ContextGaussian(Prior):
         self.network = network(Ports((slot.data.context_features,), self.gaussian.features_shape))
 
     def forward(self, features: Features, context: Context | None) -> Distribution:
-        known = _known(context, conditional=True)
+        known = known_context(context, conditional=True)
         assert known is not None
         return self.gaussian(self.network(known, None), context)
 

@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 from lowerbound.errors import NotSupportedError
 from lowerbound.kinds import Part
 from lowerbound.model.conditionals.conditional import Slot
-from lowerbound.model.conditionals.preparation import Continuous, Preparation
+from lowerbound.model.conditionals.preparation import Preparation
 from lowerbound.model.conditionals.priors import Prior
 from lowerbound.model.distributions import tree
 from lowerbound.model.distributions.delta import Delta
@@ -37,7 +37,7 @@ class Density(Family):
         super().__init__()
         latents: dict[str, Shape] = {}
         self.data, self.latents, self.density = data, latents, density
-        self.scaling = Continuous(data)
+        self.scaling = density.prepares(data)
 
     @classmethod
     def assemble(cls, data: DataSpec, *, density: Part[Prior]) -> Self:
@@ -50,8 +50,9 @@ class Density(Family):
 
     def evidence(self, x: Tensor, context: Context | None, noise: Noise, samples: int = 1) -> Evidence:
         p = tree.attach(self.density(None, context), noise.child("density"))
-        every = x.expand(samples, *x.shape)
-        return Evidence(x=x, context=context, distortion=-p.log_prob(every), exact=tree.is_exact(p))
+        exact = tree.is_exact(p)  # then all samples are the same one, and computed once
+        distortion = -p.log_prob(x.expand(1 if exact else samples, *x.shape))
+        return Evidence(x=x, context=context, distortion=distortion.expand(samples, len(x)), exact=exact)
 
     def encode(self, x: Tensor, context: Context | None = None, noise: Noise | None = None) -> Latents:
         raise NotSupportedError(
