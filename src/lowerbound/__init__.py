@@ -75,6 +75,7 @@ _PUBLIC = {
     "score_rows": "lowerbound.lab.scoring",
     "shipped_papers": "lowerbound.lab.papers",
     "show_gaps": "lowerbound.app.gaps",
+    "stack_runs": "lowerbound.lab.stacked",
     "summarise": "lowerbound.model.summary",
     "train": "lowerbound.lab.experiment",
     "traverse": "lowerbound.lab.generation.paths",

@@ -737,6 +737,14 @@ FAMILIES: dict[str, FamilyRow] = {
         DIGITS,
         stacked={"kind": "vq-vae", "positions": [2, 2], "quantizer": QUANTIZERS["ema"], **SMALL},
     ),
+    "stack-labels": FamilyRow(
+        {
+            "kind": "stack",
+            "first": {"kind": "vq-vae", "positions": [2, 2], "quantizer": QUANTIZERS["ema"], **SMALL},
+            "second": {"kind": "density", "density": RASTERS["transformer"]},
+        },
+        LABELLED,
+    ),
     "stack": FamilyRow(
         {"kind": "density", "density": PRIORS["diffusion"][0]},
         DIGITS,

@@ -18,7 +18,7 @@ from lowerbound.noise import BatchNoise, RowNoise
 
 each = pytest.mark.parametrize("name", FAMILIES)
 explicit = pytest.mark.parametrize("name", [name for name, row in FAMILIES.items() if row.likelihood])
-SINGLE = {"stack", "stack-diffusion", "stack-of-vaes", "stack-codes"}
+SINGLE = {"stack", "stack-diffusion", "stack-of-vaes", "stack-codes", "stack-labels"}
 
 
 def evidence_of(model: Family, samples: int = 1, seed: int = 0, rows: int = ROWS) -> Evidence:

@@ -43,6 +43,7 @@ from lowerbound.model.families.distilled import Distilled
 from lowerbound.model.families.family import Family
 from lowerbound.model.families.generator import Generator
 from lowerbound.model.families.semi_supervised import SemiSupervised
+from lowerbound.model.families.stack import Stack
 from lowerbound.model.families.topdown import TopDown
 from lowerbound.model.families.vae import VAE
 from lowerbound.model.families.vqvae import VQVAE
@@ -95,6 +96,7 @@ FAMILIES: Kinds = {
     "generator": Generator.assemble,
     "diffusion": Diffusion.assemble,
     "distilled": Distilled.assemble,
+    "stack": Stack.assemble,
 }
 OBJECTIVES: Kinds = {
     "elbo": elbo.ELBO,
@@ -127,6 +129,7 @@ OBJECTIVES: Kinds = {
     "penalties": penalties.Penalties,
 }
 PARTS: Groups = {
+    Family: FAMILIES,
     objective.Objective: OBJECTIVES,
     perceptual.Comparison: {
         "random-features": perceptual.RandomFeatures,

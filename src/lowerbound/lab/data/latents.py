@@ -25,7 +25,7 @@ def latents_of(
     """The points of a model's posteriors of the rows of a data set, split by split, (N, *units).
 
     Args:
-        model: with one group of continuous latents, and no context.
+        model: with one group of latents, and no context; whole numbers (the codes of a quantiser) stay what they are.
         source: the rows; their labels stay with them.
         context: "label" makes models of the codes conditional on the label.
         labelled: number of training rows that keep their label as context.
@@ -38,7 +38,7 @@ def latents_of(
     if len(model.latents) != 1:
         raise ShapeError(
             f"the codes of a run are data where it has one group of latents, and this one has {len(model.latents)}; "
-            "choose a run of the family `vae`."
+            "choose a run of the family `vae` or `vq-vae`."
         )
     (group,) = model.latents
     splits, classes = {}, 0
@@ -52,4 +52,4 @@ def latents_of(
             labels = torch.full((len(rows),), -1)
         classes = max(classes, int(labels.max()) + 1)
         splits[split] = (torch.cat(parts), labels)
-    return labelled_rows("latents", splits, None, classes, context, labelled, where)
+    return labelled_rows("latents", splits, model.values.get(group), classes, context, labelled, where)

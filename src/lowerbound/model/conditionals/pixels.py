@@ -134,18 +134,20 @@ class PixelCategoricalLikelihood(Likelihood):
     Args:
         slot: the data's place, images.
         features: width of what is known of a pixel.
+        inputs: whether an encoder sees levels as "numbers" on [-1, 1], or as "tokens" (codes of a quantiser).
     """
 
-    def __init__(self, slot: Slot, *, features: Count = 64) -> None:
+    def __init__(self, slot: Slot, *, features: Count = 64, inputs: Literal["numbers", "tokens"] = "numbers") -> None:
         super().__init__()
         if len(slot.event) != 3:
             raise ShapeError(
                 f"a probability of whole pixels needs images (channels, height, width), and was given rows of shape "
                 f"{list(slot.event)}; use `categorical`."
             )
-        self.preparation = Levels(slot.data)
+        levels = Levels(slot.data).maximum + 1
+        self.preparation = Tokens(slot.data) if inputs == "tokens" else Levels(slot.data)
         self.channels, self.features_shape = slot.event[0], (features, *slot.event[1:])
-        self.heads = ChannelHeads(self.channels, features, self.preparation.maximum + 1)
+        self.heads = ChannelHeads(self.channels, features, levels)
 
     def forward(self, features: Features, context: Context | None) -> Distribution:
         return PixelCategorical(in_float(features), self.heads, self.channels)

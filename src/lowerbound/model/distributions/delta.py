@@ -47,7 +47,8 @@ class Flat(Distribution):
         super().__init__(torch.Size(), event, validate_args=validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return value.new_zeros(value.shape[: value.ndim - len(self.event_shape)])
+        kind = value.dtype if value.is_floating_point() else torch.float32
+        return value.new_zeros(value.shape[: value.ndim - len(self.event_shape)], dtype=kind)
 
 
 tree.register(Delta, {"value": "value"}, ["event_ndim"])

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Self
 
 from torch import Tensor
 from torch.distributions import Distribution
 
 from lowerbound.errors import ShapeError
+from lowerbound.kinds import Part
 from lowerbound.model.conditionals.preparation import Preparation
 from lowerbound.model.distributions import tree
 from lowerbound.model.distributions.delta import Flat
 from lowerbound.model.evidence import Evidence, Latent
 from lowerbound.model.families.family import Family, Latents
-from lowerbound.model.spec import Context
+from lowerbound.model.spec import Context, DataSpec
 from lowerbound.noise import Noise
 
 
@@ -23,11 +25,11 @@ class Stack(Family):
     log p(x) >= E_q[log p(x|z) - log q(z|x) + bound of the second stage on log p(z)], so the evidence is that of both
     stages together: the first's latents have the flat measure as their prior (their rate is the negative entropy), and
     what the second stage says of them joins the distortion. The second stage is trained on its own, on the first's
-    latents as data; the first is frozen. Where the first sees no context, the second may have one of its own.
+    latents as data; the first is frozen. A context is the second stage's; the first sees it where it has one itself.
 
     Args:
-        first: a model with one group of continuous latents.
-        second: a model whose data have that group's shape.
+        first: a model with one group of latents.
+        second: a model whose data have that group's shape and, for codes, as many levels as there are codes.
     """
 
     roles = {"prior": ("second",)}  # noqa: RUF012
@@ -40,11 +42,23 @@ class Stack(Family):
                 f"the second stage models rows of shape {list(second.data.event)}, but the first stage's latents have "
                 f"shapes {[list(shape) for shape in first.latents.values()]}; train it on the first stage's latents."
             )
-        self.first, self.second = first.requires_grad_(False), second
         self.group = next(iter(first.latents))
+        if second.data.levels != first.values.get(self.group):
+            raise ShapeError(
+                f"the second stage models {_values(second.data.levels)}, but the first stage's latents are "
+                f"{_values(first.values.get(self.group))}; train it on the first stage's latents."
+            )
+        self.first, self.second = first.requires_grad_(False), second
         self.data = first.data if first.data.context else replace(first.data, context=second.data.context)
         self.latents = {**first.latents, **{f"second_{k}": v for k, v in second.latents.items()}}
         self.values = {**first.values, **{f"second_{k}": v for k, v in second.values.items()}}
+
+    @classmethod
+    def assemble(cls, data: DataSpec, *, first: Part[Family], second: Part[Family]) -> Self:
+        """Give the second stage the first one's latents as its data; the first has no context."""
+        below = first(replace(data, context=0))
+        group, shape = next(iter(below.latents.items()), ("", ()))
+        return cls(below, second(replace(data, event=shape, levels=below.values.get(group), columns=(), vocabulary=())))
 
     @property
     def preparation(self) -> Preparation:
@@ -56,7 +70,7 @@ class Stack(Family):
     def evidence(self, x: Tensor, context: Context | None, noise: Noise, samples: int = 1) -> Evidence:
         if samples != 1:
             raise ShapeError("a stack's evidence has one sample; repeat the rows for more.")
-        below = self.first.evidence(x, self._own(context), noise.child("first"))
+        below = self.first.evidence(x, self._below(context), noise.child("first"))
         code = below.latents[self.group]
         preparation = self.second.preparation
         above = self.second.evidence(preparation.prepare(code.z[0], None), context, noise.child("second"))
@@ -75,15 +89,18 @@ class Stack(Family):
         )
 
     def encode(self, x: Tensor, context: Context | None = None, noise: Noise | None = None) -> Latents:
-        return self.first.encode(x, self._own(context), noise)
+        return self.first.encode(x, self._below(context), noise)
 
     def decode(self, latents: Latents, context: Context | None = None) -> Distribution:
-        return self.first.decode(latents, self._own(context))
+        return self.first.decode(latents, self._below(context))
 
     def sample(self, noise: Noise, context: Context | None = None) -> Distribution:
         z, _ = tree.draw(self.second.sample(noise.child("second"), context), noise.child("z"))
         return self.decode({self.group: self.second.preparation.restore(z[0])}, context)
 
-    def _own(self, context: Context | None) -> Context | None:
-        """What the first stage sees of the context: nothing where the second alone is conditional."""
+    def _below(self, context: Context | None) -> Context | None:
         return context if self.first.data.context else None
+
+
+def _values(levels: int | None) -> str:
+    return "real numbers" if levels is None else f"whole numbers from 0 to {levels - 1}"
