@@ -78,6 +78,7 @@ _PUBLIC = {
     "stack_runs": "lowerbound.lab.stacked",
     "summarise": "lowerbound.model.summary",
     "train": "lowerbound.lab.experiment",
+    "text_context": "lowerbound.app.rows",
     "traverse": "lowerbound.lab.generation.paths",
     "validate": "lowerbound.lab.data.validate",
     "write_columns": "lowerbound.app.rows",

@@ -60,6 +60,7 @@ Table = dict[str, Any]
 
 DIGITS = DataSpec(event=(1, 8, 8), levels=17, examples=1000)
 LABELLED = DataSpec(event=(1, 8, 8), levels=17, context=3, examples=1000)
+CAPTIONED = DataSpec(event=(1, 8, 8), levels=17, context=3, examples=1000, words=("", "red", "circle"))
 POINTS = DataSpec(event=(2,), examples=1000)
 TEXT = DataSpec(event=(7,), levels=5, examples=1000)
 COLOUR = DataSpec(event=(3, 4, 4), levels=256, examples=1000)
@@ -737,6 +738,23 @@ FAMILIES: dict[str, FamilyRow] = {
         DIGITS,
         stacked={"kind": "vq-vae", "positions": [2, 2], "quantizer": QUANTIZERS["ema"], **SMALL},
     ),
+    "described": FamilyRow(
+        {
+            "kind": "described",
+            "text": {"kind": "attentive", "tokens": 2, "width": 8, "depth": 1, "heads": 2},
+            "inner": {"kind": "vae", "latent": 4, "likelihood": {"kind": "gaussian-optimal"}, **SMALL},
+        },
+        CAPTIONED,
+    ),
+    "described-density": FamilyRow(
+        {
+            "kind": "described",
+            "text": {"kind": "recurrent", "width": 4},
+            "inner": {"kind": "density", "density": RASTERS["transformer"]},
+        },
+        CAPTIONED,
+        codes=False,
+    ),
     "stack-labels": FamilyRow(
         {
             "kind": "stack",
@@ -790,6 +808,7 @@ OBJECTIVES: dict[str, ObjectiveRow] = {
         f"elbo-vq-{name}": ObjectiveRow({"kind": "elbo", "penalties": {"commitment": 0.25}}, f"vq-vae-{name}")
         for name in QUANTIZERS
     },
+    "elbo-described": ObjectiveRow({"kind": "elbo"}, "described"),
     "elbo-optimal-sigma": ObjectiveRow({"kind": "elbo"}, "vae-convolutional"),
     "elbo-semi-supervised": ObjectiveRow({"kind": "elbo"}, "semi-supervised"),
     "elbo-text": ObjectiveRow({"kind": "elbo"}, "text"),

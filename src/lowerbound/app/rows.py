@@ -16,7 +16,7 @@ from torch import Tensor
 from lowerbound.app.report import pictures
 from lowerbound.errors import DataError, UsageError
 from lowerbound.files import replacing, write_text
-from lowerbound.lab.data.load import load_data
+from lowerbound.lab.data.load import load_data, reading_of
 from lowerbound.lab.data.rows import Batch
 from lowerbound.lab.run import Run
 from lowerbound.model.families.family import Family, Latents
@@ -178,9 +178,22 @@ def read_latents(path: Path, model: Family) -> Latents:
 def label_context(model: Family, label: int | None, count: int) -> Context | None:
     """The context of `count` rows that all have a label; without one each class in turn, if the model has classes."""
     classes = model.data.context
+    if model.data.words:
+        raise UsageError('this model is conditional on texts: say what to make, as in `sample RUN --context "..."`.')
     if label is None:
         return _labels(model.data, torch.arange(count) % classes) if classes else None
     return _labels(model.data, torch.full((count,), label))
+
+
+def text_context(run: Path | str, text: str, count: int) -> Context:
+    """The context of `count` rows that all have the same text.
+
+    Raises:
+        UsageError: the run's model is not conditional on texts, or cannot read this one; unknown words are named.
+        DataError: files of a pretrained text encoder that are missing or wrong.
+    """
+    read = reading_of(Run(run).recipe().data, Run(run).data_spec()).read([text])
+    return Context.of(read.vector.expand(count, -1))
 
 
 def _labels(spec: DataSpec, labels: Tensor) -> Context:

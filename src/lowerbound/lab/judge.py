@@ -19,6 +19,7 @@ from lowerbound.lab.data.rows import Dataset, Mixture
 from lowerbound.lab.device import find_device
 from lowerbound.lab.evaluation.aggregate import aggregate_results, conditional_results
 from lowerbound.lab.evaluation.annealing import sandwich, sandwich_results
+from lowerbound.lab.evaluation.asked import asked_results
 from lowerbound.lab.evaluation.bounds import bound_results, bounds, convergence
 from lowerbound.lab.evaluation.case import KNOWN_ROWS, Case
 from lowerbound.lab.evaluation.disentanglement import disentanglement_results
@@ -247,6 +248,10 @@ def _add_quality(judgement: Judgement, case: Case) -> None:
     judgement.protocol["generated"] = {"rows": len(made), "observe": "point"}
     judgement.attempt("sample_hole_share", lambda: {"sample_hole_share": _sample_holes(case, made)})
     compare_sets(judgement, settings, rows.raw, made, model.data, model)
+    labels, read = case.labels(len(made)), case.dataset.read
+    if read is not None and labels is not None and rows.context is not None:
+        found = read(made)
+        judgement.results.update(asked_results(found, labels[:, : found.shape[1]]))
 
 
 def _sample_holes(case: Case, made: Tensor) -> Result:

@@ -42,7 +42,8 @@ def stack_runs(second: Run | Path | str, out: Path | str) -> Run:
     spec = above.data_spec()
     run.path.mkdir(parents=True, exist_ok=True)
     with run.locked():
-        run.start(_together(below.recipe(), recipe), replace(below.data_spec(), context=spec.context))
+        known = replace(below.data_spec(), context=spec.context, words=spec.words)
+        run.start(_together(below.recipe(), recipe), known)
         run.finish(weights, 0)
     run.model()
     return run

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lowerbound.errors import UsageError
+from lowerbound.errors import ShapeError, UsageError
 from lowerbound.kinds import Groups, Kinds, resolve
 from lowerbound.model.conditionals import (
     columns,
@@ -40,6 +40,7 @@ from lowerbound.model.distributions.diffusing import schedules as noise_schedule
 from lowerbound.model.families.density import Density
 from lowerbound.model.families.diffusion import Diffusion
 from lowerbound.model.families.distilled import Distilled
+from lowerbound.model.families.described import Described
 from lowerbound.model.families.family import Family
 from lowerbound.model.families.generator import Generator
 from lowerbound.model.families.semi_supervised import SemiSupervised
@@ -59,6 +60,7 @@ from lowerbound.model.networks import (
     sequence,
     unet,
 )
+from lowerbound.model.networks import text as texts
 from lowerbound.model.networks.bijections import autoregressive, bijection, continuous, couplings, mixing
 from lowerbound.model.networks.quantizers import ema, learned, passing, quantizer, scalars
 from lowerbound.model.networks.quantizers.residual import ResidualQuantizer
@@ -97,6 +99,7 @@ FAMILIES: Kinds = {
     "diffusion": Diffusion.assemble,
     "distilled": Distilled.assemble,
     "stack": Stack.assemble,
+    "described": Described.assemble,
 }
 OBJECTIVES: Kinds = {
     "elbo": elbo.ELBO,
@@ -196,6 +199,10 @@ PARTS: Groups = {
     passing.Passing: {
         "straight-through": passing.StraightThrough,
         "rotation": passing.Rotation,
+    },
+    texts.TextEncoder: {
+        "attentive": texts.AttentiveText,
+        "recurrent": texts.RecurrentText,
     },
     posteriors.Posterior: {
         "gaussian": posteriors.DiagonalGaussian,
@@ -297,6 +304,11 @@ def build_model(table: Mapping[str, Any], data: DataSpec, seed: int) -> Family:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: Family = make(data, **settings)
+    if data.words and not model.reads_words:
+        raise ShapeError(
+            f'the context of these data are texts, and the family "{table["kind"]}" reads none; put it into one that '
+            'does (`model = { kind = "described", inner = { ... } }`), or leave the context out.'
+        )
     return model
 
 

@@ -57,6 +57,7 @@ class DataSpec:
         examples: rows in the training set (estimators of the aggregate posterior need it).
         columns: of a table, one for each value of a row (D,); empty for other data.
         vocabulary: what each token stands for, where tokens are text; the first is the padding. Empty for other data.
+        words: what each number of a context stands for, where contexts are texts; the first is none. Else empty.
     """
 
     event: Shape
@@ -65,6 +66,7 @@ class DataSpec:
     examples: int = 1
     columns: tuple[Column, ...] = ()
     vocabulary: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -119,7 +121,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Context:
-    """What each row is conditioned on: a label (one-hot), a vector or an embedding.
+    """What each row is conditioned on: a label (one-hot), a vector, an embedding, or the numbers of a text's words.
 
     Attributes:
         vector: (B, C).

@@ -43,6 +43,9 @@ def sample(
     seed: Seed = 0,
     temperature: Annotated[float, typer.Option(min=0.0, help="Scales sigma of the latents.")] = 1.0,
     label: Annotated[int | None, typer.Option(min=0, help="For a conditional model; default: each in turn.")] = None,
+    context: Annotated[
+        str | None, typer.Option(help='For a model that reads texts: what to make, as "a red circle at the left".')
+    ] = None,
     observe: Observe = "point",
     use: Annotated[
         list[str] | None,
@@ -56,8 +59,13 @@ def sample(
 ) -> None:
     """Draw rows from a run's prior."""
     model = lowerbound.load(run, device=device, use=use or (), decoded=decoded)
-    context = lowerbound.label_context(model, label, count)
-    rows = lowerbound.sample(model, count, seed, context, observe, temperature)
+    if context is not None and label is not None:
+        raise UsageError("--label and --context were both given; a row has one context, so give one of them.")
+    if context is None:
+        known = lowerbound.label_context(model, label, count)
+    else:
+        known = lowerbound.text_context(run, context, count)
+    rows = lowerbound.sample(model, count, seed, known, observe, temperature)
     lowerbound.write_rows(out, rows, model.data)
     tell(out, list(rows.shape), json_)
 

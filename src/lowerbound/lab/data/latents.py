@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from lowerbound.errors import DataError, ShapeError
 from lowerbound.lab.data.labelled import ContextKind, labelled_rows
-from lowerbound.lab.data.rows import Dataset
+from lowerbound.lab.data.rows import Dataset, InMemory
 from lowerbound.lab.generation import use
 from lowerbound.model.families.family import Family
 
@@ -53,3 +54,14 @@ def latents_of(
         classes = max(classes, int(labels.max()) + 1)
         splits[split] = (torch.cat(parts), labels)
     return labelled_rows("latents", splits, model.values.get(group), classes, context, labelled, where)
+
+
+def with_contexts(codes: Dataset, source: Dataset) -> Dataset:
+    """Codes with the contexts of the rows that they are of, as they stand there."""
+    parts = {}
+    for split in ("train", "validation", "test"):
+        every = torch.arange(len(codes.split(split)))
+        rows = codes.split(split)
+        parts[split] = InMemory(rows.take(every).raw, source.split(split).take(every).context, rows.labels)
+    spec = replace(codes.spec, context=source.spec.context, words=source.spec.words)
+    return replace(codes, spec=spec, train=parts["train"], validation=parts["validation"], test=parts["test"])

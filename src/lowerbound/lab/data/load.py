@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from lowerbound.errors import DataError
+from lowerbound.errors import DataError, UsageError
 from lowerbound.kinds import Groups, Kinds, resolve
 from lowerbound.lab.data.arrays import arrays, idx
+from lowerbound.lab.data.captions import Pretrained, Reading, Words
 from lowerbound.lab.data.cifar10 import cifar10
 from lowerbound.lab.data.collected import collected
 from lowerbound.lab.data.digits import digits
@@ -20,13 +21,13 @@ from lowerbound.lab.data.frey import frey_faces
 from lowerbound.lab.data.gmm2d import gmm2d
 from lowerbound.lab.data.grid2d import grid2d
 from lowerbound.lab.data.images import images
-from lowerbound.lab.data.labelled import ContextKind
-from lowerbound.lab.data.latents import latents_of
+from lowerbound.lab.data.latents import latents_of, with_contexts
 from lowerbound.lab.data.mnist import fashion_mnist, mnist
 from lowerbound.lab.data.moving import moving_mnist
 from lowerbound.lab.data.quarantine import apply
 from lowerbound.lab.data.rows import Dataset
 from lowerbound.lab.data.series import series
+from lowerbound.lab.data.shapes import captioned_shapes
 from lowerbound.lab.data.shards import shards
 from lowerbound.lab.data.splits import SPLITS, Split
 from lowerbound.lab.data.table import table as table_data
@@ -34,23 +35,31 @@ from lowerbound.lab.data.text import text
 from lowerbound.lab.data.video import video
 from lowerbound.lab.data.without import without_labels
 from lowerbound.lab.run import Run
-from lowerbound.model.spec import Count
+from lowerbound.model.spec import Count, DataSpec
 
 
 def latents(
-    data_dir: Path | None, *, run: str, context: ContextKind = "none", labelled: Count | None = None
+    data_dir: Path | None,
+    *,
+    run: str,
+    context: Literal["none", "label", "text"] = "none",
+    labelled: Count | None = None,
 ) -> Dataset:
     """The codes of the rows that a finished run was trained and judged on, for a second stage.
 
     Args:
         data_dir: where that run's data lie.
         run: folder of the run, from where the command is given.
-        context: "label" makes models of the codes conditional on the label of their row.
+        context: "label" makes models of the codes conditional on the label of their row, "text" on its text.
         labelled: number of training rows that keep their label as context.
     """
     first = Run(run)
-    rows = load_data(first.recipe().data, data_dir, first.quarantine_path)
-    return latents_of(first.model(), rows, context, labelled, first.path)
+    table = first.recipe().data
+    if context != "text":
+        rows = load_data(table, data_dir, first.quarantine_path)
+        return latents_of(first.model(), rows, context, labelled, first.path)
+    described = load_data({**table, "context": "text"}, data_dir, first.quarantine_path)
+    return with_contexts(latents_of(first.model(), described, where=first.path), described)
 
 
 def some_labels(
@@ -87,8 +96,9 @@ DATA: Kinds = {
     "latents": latents,
     "collected": collected,
     "some-labels": some_labels,
+    "captioned-shapes": captioned_shapes,
 }
-DATA_PARTS: Groups = {Split: SPLITS}
+DATA_PARTS: Groups = {Split: SPLITS, Reading: {"words": Words, "pretrained": Pretrained}}
 
 
 def load_data(table: Mapping[str, Any], data_dir: Path | None = None, quarantine: Path | None = None) -> Dataset:
@@ -111,6 +121,25 @@ def load_data(table: Mapping[str, Any], data_dir: Path | None = None, quarantine
         more = f" (and {len(wrong) - 1} more findings)" if len(wrong) > 1 else ""
         raise DataError(f"{wrong[0].sentence()}{more}; mend the data, or leave these out with --check permissive.")
     return dataset
+
+
+def reading_of(table: Mapping[str, Any], spec: DataSpec) -> Reading:
+    """How texts become contexts of a model.
+
+    Args:
+        table: the recipe's `data`.
+        spec: the facts of the data.
+
+    Raises:
+        UsageError: contexts of these data are not texts.
+    """
+    if spec.words:
+        return Words(spec.words, spec.context)
+    if "text" not in table:
+        raise UsageError("a text was given, but this model is not conditional on texts; leave it out.")
+    make, settings = resolve(table["text"], DATA_PARTS[Reading], "data.text")
+    reading: Reading = make(spec.words, spec.context, **settings)
+    return reading
 
 
 def read_data(table: Mapping[str, Any], data_dir: Path | None = None) -> Dataset:

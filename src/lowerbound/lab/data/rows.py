@@ -168,6 +168,8 @@ class Dataset:
         truth: the distribution that the rows were drawn from, where it is known.
         source: the folder or file that it was read from, if any.
         findings: what was found wrong while reading.
+        read: the first of the labels (N, K) of rows (N, *event), where they can be read off them and contexts ask for
+            them.
     """
 
     name: str
@@ -178,6 +180,7 @@ class Dataset:
     truth: Mixture | None = None
     source: Path | None = None
     findings: tuple[Finding, ...] = ()
+    read: Callable[[Tensor], Tensor] | None = None
 
     def split(self, name: str) -> Rows:
         """The rows of "train", "validation" or "test"."""

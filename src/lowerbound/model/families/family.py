@@ -33,6 +33,7 @@ class Family(nn.Module, ABC):
         infers_context: whether it can do without a context of a row, because it infers one.
         needs_start: whether it can only be trained from a trained model (`start`).
         of_use: settings that say how a trained model is used, so that another value may be given then.
+        reads_words: whether a context may be the numbers of a text's words.
     """
 
     data: DataSpec
@@ -43,6 +44,7 @@ class Family(nn.Module, ABC):
     infers_context: bool = False
     needs_start: ClassVar[bool] = False
     of_use: ClassVar[tuple[str, ...]] = ()
+    reads_words: bool = False
 
     @property
     @abstractmethod

@@ -49,14 +49,16 @@ class Stack(Family):
                 f"{_values(first.values.get(self.group))}; train it on the first stage's latents."
             )
         self.first, self.second = first.requires_grad_(False), second
-        self.data = first.data if first.data.context else replace(first.data, context=second.data.context)
+        above = second.data
+        self.data = first.data if first.data.context else replace(first.data, context=above.context, words=above.words)
+        self.reads_words = second.reads_words
         self.latents = {**first.latents, **{f"second_{k}": v for k, v in second.latents.items()}}
         self.values = {**first.values, **{f"second_{k}": v for k, v in second.values.items()}}
 
     @classmethod
     def assemble(cls, data: DataSpec, *, first: Part[Family], second: Part[Family]) -> Self:
         """Give the second stage the first one's latents as its data; the first has no context."""
-        below = first(replace(data, context=0))
+        below = first(replace(data, context=0, words=()))
         group, shape = next(iter(below.latents.items()), ("", ()))
         return cls(below, second(replace(data, event=shape, levels=below.values.get(group), columns=(), vocabulary=())))
 
