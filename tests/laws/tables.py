@@ -42,7 +42,18 @@ from lowerbound.model.distributions.von_mises_fisher import SphereUniform, VonMi
 from lowerbound.model.families.density import Density
 from lowerbound.model.families.family import Family
 from lowerbound.model.families.stack import Stack
-from lowerbound.model.networks import attention, convolutional, gated, masking, mlp, residual, sequence, unet
+from lowerbound.model.networks import (
+    attention,
+    convolutional,
+    fourier,
+    gated,
+    masking,
+    mlp,
+    residual,
+    sequence,
+    style,
+    unet,
+)
 from lowerbound.model.networks.bijections.autoregressive import (
     InverseAutoregressive,
     MaskedAutoregressive,
@@ -404,6 +415,12 @@ NETWORKS: dict[str, tuple[Callable[[Ports], Network], Ports]] = {
     "unet-video-context": (lambda p: unet.UNet(p, widths=[4, 4]), Ports((1, 3, 5, 4), (1, 3, 5, 4), 4)),
     "tokens": (lambda p: sequence.TokenEncoder(p, width=4), Ports((6,), (3,), 0, 5)),
     "tokens-context": (lambda p: sequence.TokenEncoder(p, width=4), Ports((6,), (3,), 4, 5)),
+    "fourier-context": (
+        lambda p: fourier.FourierFeatures(p, network=Part(mlp.MLP, widths=[8]), waves=4),
+        Ports((2, 3), (3,), 4),
+    ),
+    "style": (lambda p: style.StyleUp(p, widths=[6, 4], mapping=[8], style=5), Ports((88,), (2, 8, 8))),
+    "style-context": (lambda p: style.StyleUp(p, widths=[6, 4], mapping=[8], style=5), Ports((50,), (1, 7, 5), 4)),
 }
 
 # --------------------------------------------------------------------------------------------------- conditionals
@@ -704,6 +721,12 @@ FAMILIES: dict[str, FamilyRow] = {
         codes=False,
         likelihood=False,
     ),
+    "generator-style": FamilyRow(
+        {"kind": "generator", "latent": 84, "network": {"kind": "style", "widths": [4, 4], "mapping": [5], "style": 3}},
+        DIGITS,
+        codes=False,
+        likelihood=False,
+    ),
     "density-diffusion": FamilyRow(
         {"kind": "density", "density": PRIORS["diffusion"][0]}, POINTS, bound=False, codes=False
     ),
@@ -830,6 +853,7 @@ OBJECTIVES: dict[str, ObjectiveRow] = {
     "minibatch": ObjectiveRow(
         GAN | {"critic": {"kind": "minibatch", "network": CRITIC, "features": 4, "kernels": 3, "width": 2}}, "generator"
     ),
+    "growing": ObjectiveRow({"kind": "growing", "objective": GAN, "doublings": 2, "steps": 2}, "generator-style"),
     "elbo-diffusion": ObjectiveRow({"kind": "elbo"}, "density-diffusion"),
     "penalties": ObjectiveRow({"kind": "penalties"}, "diffusion-v"),
     "penalties-flow": ObjectiveRow({"kind": "penalties"}, "diffusion-flow"),

@@ -51,6 +51,7 @@ from lowerbound.model.families.vqvae import VQVAE
 from lowerbound.model.networks import (
     attention,
     convolutional,
+    fourier,
     gated,
     masking,
     minibatch,
@@ -58,6 +59,7 @@ from lowerbound.model.networks import (
     network,
     residual,
     sequence,
+    style,
     unet,
 )
 from lowerbound.model.networks import text as texts
@@ -73,6 +75,7 @@ from lowerbound.model.objectives import (
     elbo,
     focus,
     games,
+    growing,
     importance,
     matching,
     moments,
@@ -130,6 +133,7 @@ OBJECTIVES: Kinds = {
     "focus": focus.Focus,
     "settled": settled.Settled,
     "penalties": penalties.Penalties,
+    "growing": growing.Growing,
 }
 PARTS: Groups = {
     Family: FAMILIES,
@@ -177,6 +181,8 @@ PARTS: Groups = {
         "masking": masking.Masking,
         "minibatch": minibatch.Minibatch,
         "unet": unet.UNet,
+        "fourier": fourier.FourierFeatures,
+        "style": style.StyleUp,
     },
     bijection.Bijection: {
         "coupling": couplings.Coupling,

@@ -13,6 +13,7 @@ from lowerbound import __version__
 from lowerbound.app.cli import (
     canary,
     compare,
+    contest,
     data,
     decode,
     denoise,
@@ -61,6 +62,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate.evaluate,
     "canary": canary.canary,
     "compare": compare.compare,
+    "contest": contest.contest,
     "doctor": doctor.doctor,
     "report": report.report,
     "reproduce": reproduce.reproduce,

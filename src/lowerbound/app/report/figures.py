@@ -189,6 +189,23 @@ def by_value(found: dict[str, list[list[float]]], values: list[str], narrow: boo
     return figure
 
 
+def quality_time(points: dict[str, list[tuple[float, float]]], narrow: bool = False) -> Figure:
+    """Kernel distance against milliseconds per image, on a logarithmic axis: one point per run, one colour a family."""
+    figure = _figure(narrow, 3.6)
+    axis = figure.subplots()
+    for (name, found), colour in zip(points.items(), COLOURS * 8, strict=False):
+        times, distances = zip(*found, strict=True)
+        axis.plot(times, distances, "o", color=colour, markersize=6, label=name)
+    axis.set_xscale("log")
+    axis.margins(0.12)
+    axis.axhline(0, color=STONE, linewidth=0.8, zorder=0)
+    axis.set_xlabel("time to draw an image, ms")
+    axis.set_ylabel("KID")
+    _legend(axis, 3 if narrow else 6)
+    _plain(axis)
+    return figure
+
+
 def _lines_of_equal_elbo(axis: Axes) -> None:
     """rate + distortion = -ELBO, within what is shown."""
     (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()

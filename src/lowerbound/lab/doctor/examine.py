@@ -10,7 +10,7 @@ from lowerbound.errors import NotSupportedError
 from lowerbound.lab.data.load import load_data
 from lowerbound.lab.data.rows import Dataset
 from lowerbound.lab.device import find_device
-from lowerbound.lab.doctor import latents, learning, pictures
+from lowerbound.lab.doctor import latents, learning, pictures, samples
 from lowerbound.lab.doctor.patient import ROWS, Diagnosis, Patient
 from lowerbound.lab.evaluation.case import Case
 from lowerbound.lab.foreign import Scale, open_autoencoder
@@ -35,6 +35,7 @@ CHECKS: dict[str, Check] = {
     "one network dominating": learning.one_sided_players,
     "good loss, poor reconstructions": learning.poor_reconstructions,
     "blurry reconstructions": pictures.blur,
+    "mode collapse": samples.mode_collapse,
     "identical samples": pictures.identical_samples,
     "colour shift": pictures.colour_shift,
     "ringing or checkerboard": pictures.checkerboard,

@@ -14,7 +14,7 @@ from torch import Tensor
 from lowerbound.errors import DataError, NotSupportedError
 from lowerbound.lab.evaluation.aggregate import aggregate_results
 from lowerbound.lab.evaluation.bounds import bounds
-from lowerbound.lab.evaluation.case import Case
+from lowerbound.lab.evaluation.case import SHOWN_ROWS, Case
 from lowerbound.lab.evaluation.latents import latent_results
 from lowerbound.lab.evaluation.result import Result
 from lowerbound.lab.generation import use
@@ -23,7 +23,7 @@ from lowerbound.recipe import Recipe
 
 ROWS = 1000  # rows of each kind, at most
 DRAWS = 16  # of the posterior, for a bound
-SAMPLES = 200
+SAMPLES = 400
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Patient:
         spec = self.model.data
         if spec.vocabulary or spec.columns:
             raise NotSupportedError("text and columns of a table are not looked at as pictures.")
-        rows = self.case.shown[0].double()
+        rows = self.case.first(SHOWN_ROWS).raw.double()
         if not bool(torch.isfinite(rows).all()):
             raise NotSupportedError("values are missing.")
         return rows

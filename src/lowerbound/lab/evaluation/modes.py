@@ -1,15 +1,20 @@
-"""How well samples cover the modes of a known mixture."""
+"""How well samples cover the modes of a known mixture, or the places where rows are."""
 
 from __future__ import annotations
 
 import math
 
 import torch
+from sklearn.cluster import KMeans
 from torch import Tensor
 
+from lowerbound.errors import TooFewError
 from lowerbound.lab.evaluation.result import Result, mean_result, number
 
 NEAR = 3  # standard deviations
+PLACES = 20  # into which rows part the space
+PER_PLACE = 10  # rows that a place needs
+SELDOM = 0.2  # samples in a place over rows in it, as shares, below which a model has lost it
 
 
 def mode_results(points: Tensor, centres: Tensor, sigma: float, prefix: str) -> dict[str, Result]:
@@ -40,3 +45,28 @@ def true_nll(points: Tensor, centres: Tensor, sigma: float) -> Result:
     dimensions = points.shape[1]
     log_p = torch.logsumexp(-0.5 * squared / sigma**2, dim=1) - math.log(len(centres))
     return mean_result(0.5 * dimensions * math.log(2 * math.pi * sigma**2) - log_p, "exact")
+
+
+def lost_rows(known: Tensor, real: Tensor, made: Tensor) -> Tensor:
+    """Which held-out rows lie in places that samples all but leave out, (N,) bool.
+
+    Training rows part the space (k-means); rows and samples are counted by place (Richardson & Weiss 2018, section 3).
+    Modes need not be known, and it does not matter how sharp samples are, for each goes to the nearest place.
+
+    Args:
+        known: training rows, (M, *event).
+        real: held-out rows, (N, *event).
+        made: samples, (S, *event).
+
+    Raises:
+        TooFewError: fewer than 20 rows of a kind.
+    """
+    places = min(PLACES, len(known) // PER_PLACE)
+    if places < 2 or min(len(real), len(made)) < 2 * PER_PLACE:
+        raise TooFewError(f"modes are looked for in {2 * PER_PLACE} rows of each kind at least.")
+    parted = KMeans(places, n_init=4, random_state=0).fit(known.flatten(1).double().numpy())
+    homes, made_homes = (
+        torch.from_numpy(parted.predict(rows.flatten(1).double().numpy())).long() for rows in (real, made)
+    )
+    rows, samples = (torch.bincount(each, minlength=places) / len(each) for each in (homes, made_homes))
+    return (samples < SELDOM * rows)[homes]

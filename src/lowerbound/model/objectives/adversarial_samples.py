@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from lowerbound.errors import NotSupportedError
@@ -59,7 +60,9 @@ class AdversarialSamples(Objective):
         if player != "critic":
             value = self.game.generator(fake)
             spread = made.flatten(1).std(dim=0).mean() / real.flatten(1).std(dim=0).mean().clamp_min(1e-12)
-            return Loss(value, {"loss": value.detach(), "made_spread": spread.detach()})
+            return Loss(
+                value, {"loss": value.detach(), "made_spread": spread.detach(), "made_reach": reach(made, real)}
+            )
         seen, _ = self._score(real, evidence)
         value = self.game.critic(seen, fake)
         steep = self.penalty(lambda rows: self._score(rows, evidence)[0], real, made.detach(), noise)
@@ -73,3 +76,18 @@ class AdversarialSamples(Objective):
         known = None if evidence.context is None else evidence.context.features()
         scores, statistics = self.weights.apply_to(self.critic, rows, known)
         return scores.flatten().float(), statistics
+
+
+@torch.no_grad()
+def reach(made: Tensor, real: Tensor) -> Tensor:
+    """Share of real rows that are nearest to some made row, over what equally many further real rows would reach, ().
+
+    One over the number of rows if all made rows are one; near 1 if both have one distribution and few dimensions.
+
+    Args:
+        made, real: (N, *event).
+    """
+    rows = real.flatten(1).float()
+    nearest = torch.cdist(made.flatten(1).float(), rows).argmin(dim=1)
+    found = torch.zeros(len(rows), device=rows.device).index_fill(0, nearest, 1.0)
+    return found.mean() / (1 - (1 - 1 / len(rows)) ** len(made))
