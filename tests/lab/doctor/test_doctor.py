@@ -17,9 +17,12 @@ from lowerbound.errors import DataError, LowerboundError
 from lowerbound.lab.data.rows import Dataset, InMemory
 from lowerbound.lab.doctor.examine import CHECKS, Examination, doctor, examine
 from lowerbound.lab.doctor.patient import Patient
+from lowerbound.lab.doctor.samples import LOST
 from lowerbound.lab.evaluation.case import Case
+from lowerbound.lab.evaluation.modes import lost_rows
 from lowerbound.lab.foreign import Foreign
 from lowerbound.lab.run import Run
+from lowerbound.lab.training.journal import read_journal
 from lowerbound.model.distributions.delta import Delta
 from lowerbound.model.families.family import Family, Latents
 from lowerbound.model.spec import DataSpec
@@ -72,6 +75,43 @@ def test_points_raise_none(tmp_path: Path) -> None:
 def test_every_symptom_is_looked_for(healthy: Run) -> None:
     found = doctor(healthy)
     assert {*found.healthy, *found.skipped} == set(CHECKS)
+
+
+# ------------------------------------------------------------------------------------------------------- modes
+
+
+def train_points(folder: Path, recipe: str, *overrides: str) -> Run:
+    return lowerbound.train(lowerbound.read_recipe(recipe, list(overrides)), folder / "run")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_collapse_of_a_plain_gan_is_found_and_alarmed_about(seed: int, tmp_path: Path) -> None:
+    """A generator that steps faster than its critic runs from mode to mode."""
+    with pytest.warns(UserWarning, match="has lost modes"):
+        run = train_points(tmp_path, "grid2d-gan", f"seed={seed}", "training.steps=510")
+    found = doctor(run)
+    assert "mode collapse" in symptoms(found)
+    assert "cannot encode" in found.skipped["prior holes"]
+    assert read_journal(run.journal_path)[-1]["alarm_made_reach"] == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_critic_whose_slope_is_held_loses_no_modes(seed: int, tmp_path: Path) -> None:
+    """Long before samples are sharp; no alarm is a warning, which would be an error here."""
+    quick = ["training.steps=150", "training.ema=0.9", "objective.turns=2"]
+    assert symptoms(doctor(train_points(tmp_path, "grid2d-wasserstein", f"seed={seed}", *quick))) == set()
+
+
+@pytest.mark.parametrize(("kept", "collapsed"), [(25, False), (24, False), (20, True), (5, True), (1, True)])
+def test_lost_modes_are_found_without_being_known(kept: int, collapsed: bool) -> None:
+    """Draws of the data themselves from some of 25 modes only, wide of them: how sharp they are is another matter."""
+    data = lowerbound.load_data({"kind": "grid2d"})
+    assert data.truth is not None
+    rows = data.train.take(torch.arange(1000, 1400)).raw
+    home = torch.cdist(rows, data.truth.centres).argmin(dim=1)
+    moved = rows + data.truth.centres[home % kept] - data.truth.centres[home] + 0.3 * noise_rows(400, 2, 0)
+    known, held = (data.split(split).take(torch.arange(1000)).raw for split in ("train", "test"))
+    assert (float(lost_rows(known, held, moved).double().mean()) >= LOST) == collapsed
 
 
 # ------------------------------------------------------------------------------------------ broken in training
