@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -9,13 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from lowerbound.errors import NotABoundError, NotSupportedError
+from lowerbound.errors import NotABoundError, NotSupportedError, ShapeError
 from lowerbound.kinds import Part
 from lowerbound.model.build import build_model
 from lowerbound.model.networks.minibatch import Minibatch
 from lowerbound.model.networks.mlp import MLP
 from lowerbound.model.networks.network import Ports
+from lowerbound.model.networks.style import ModulatedConvolution, StyleUp
+from lowerbound.model.objectives.adversarial_samples import reach
 from lowerbound.model.objectives.games import Game, Hinge, NonSaturating, Saturating, Wasserstein
+from lowerbound.model.objectives.growing import Growing
 from lowerbound.model.objectives.slopes import (
     ClippedWeights,
     GradientPenalty,
@@ -24,7 +28,7 @@ from lowerbound.model.objectives.slopes import (
     SpectralWeights,
     slopes,
 )
-from lowerbound.model.spec import DataSpec
+from lowerbound.model.spec import DataSpec, Settings
 from lowerbound.noise import BatchNoise, generator
 
 AXIS = torch.linspace(-15, 15, 30_001, dtype=torch.float64)
@@ -185,3 +189,108 @@ def test_a_generator_says_what_it_has_not() -> None:
     made = model.decode({"z": torch.zeros(2, 2)})
     with pytest.raises(NotABoundError):
         made.log_prob(x)
+
+
+def test_the_best_critic_of_far_data_leaves_a_saturated_generator_without_gradient() -> None:
+    """One unit that moves all rows: at the best critic log(1 - D) has a slope that dies as they are farther from data.
+
+    For N(0, 1) against N(m, 1) the best critic is a(x) = m^2 / 2 - m x. By the chain rule the generator's slope is
+    m E sigmoid(a) at rows around m: with m = 8 below e^-8. That of -log D is nearly m.
+    """
+    slopes_of: dict[str, list[float]] = {"Saturating": [], "NonSaturating": []}
+    for mean in (2.0, 8.0):
+        for game in (Saturating(), NonSaturating()):
+            move = torch.tensor(mean, dtype=torch.float64, requires_grad=True)
+            rows = move + torch.randn(4000, dtype=torch.float64, generator=generator(0))
+            score = mean**2 / 2 - mean * rows
+            (slope,) = torch.autograd.grad(game.generator(score), move)
+            slopes_of[type(game).__name__].append(abs(float(slope)))
+    near, far = slopes_of["Saturating"]
+    assert near > 0.1
+    assert far < 8 * math.exp(-8)
+    assert slopes_of["NonSaturating"][1] == pytest.approx(8, rel=0.01)
+
+
+def style_network() -> StyleUp:
+    torch.manual_seed(0)
+    made = StyleUp(Ports((100,), (1, 8, 8)), widths=[8, 6], mapping=[16], style=8)
+    with torch.no_grad():
+        made.strengths.fill_(1.0)
+    return made.eval()
+
+
+def test_the_last_units_of_a_style_based_generator_move_single_pixels_and_the_first_the_whole() -> None:
+    """There are 16 places at the first size and 64 at the last; a noise of the last size reaches its own pixel only."""
+    network, z = style_network(), torch.randn(1, 100, generator=generator(0))
+    before = network(z, None)
+
+    def moved(unit: int) -> int:
+        other = z.clone()
+        other[0, unit] += 1
+        return int((~torch.isclose(network(other, None), before, atol=1e-7)).sum())
+
+    assert moved(0) == 64
+    assert moved(99) == 1
+    assert 1 < moved(20) <= 36  # a place of the first size: four pixels, and what a convolution of width 3 adds
+    silent = z.clone()
+    silent[0, 20:] = 0
+    torch.testing.assert_close(network(silent, None), network(2 * silent, None))  # only the direction of a style counts
+
+
+def test_held_convolutions_keep_their_size_whatever_the_style() -> None:
+    torch.manual_seed(0)
+    layer = ModulatedConvolution(16, 400, 3, 4)
+    with torch.no_grad():
+        layer.scales.weight.mul_(3)
+    hidden = torch.randn(2, 16, 30, 30)
+    for size in (0.1, 1.0, 10.0):
+        spread = layer(hidden, size * torch.ones(2, 4)).std()
+        assert float(spread.detach()) == pytest.approx(1.0, abs=0.1)
+
+
+def test_modulated_activations_are_modulated_weights() -> None:
+    """Karras et al. 2020, eq. 1-3, literally: a kernel for each row."""
+    torch.manual_seed(0)
+    layer = ModulatedConvolution(5, 4, 3, 6)
+    hidden, style = torch.randn(3, 5, 7, 6), torch.randn(3, 6)
+    for row in range(3):
+        weight = layer.weight * layer.scales(style[row])[None, :, None, None]
+        weight = weight / (weight.square().sum(dim=(1, 2, 3), keepdim=True) + 1e-8).sqrt()
+        literal = torch.nn.functional.conv2d(hidden[row : row + 1], weight, layer.bias, padding=1)
+        torch.testing.assert_close(layer(hidden, style)[row : row + 1], literal, rtol=1e-4, atol=1e-5)
+
+
+def test_a_style_based_generator_needs_noise_for_each_place() -> None:
+    with pytest.raises(ShapeError, match="more than 80 units"):
+        StyleUp(Ports((80,), (1, 8, 8)), widths=[8, 6])
+
+
+def test_growing_images_show_one_size_after_the_other_without_a_jump() -> None:
+    settings = Settings(DataSpec((1, 8, 8), levels=17), {"z": (2,)}, ("decoder",), lambda x: x)
+    objective = Growing(settings, doublings=2, steps=10)
+    rows = torch.randn(3, 1, 8, 8, generator=generator(0))
+    whole = rows.mean(dim=(2, 3))
+
+    def sizes(seen: Tensor) -> int:
+        """The side of the smallest image that says all of it."""
+        for side in (1, 2, 4, 8):
+            small = torch.nn.functional.adaptive_avg_pool2d(seen, side)
+            if torch.allclose(torch.nn.functional.interpolate(small, (8, 8)), seen, atol=1e-6):
+                return side
+        return 0
+
+    assert [sizes(objective.seen(rows, step)) for step in (0, 5, 6, 10, 15, 16, 20, 1000)] == [2, 2, 4, 4, 4, 8, 8, 8]
+    assert torch.equal(objective.seen(rows, 20), rows)
+    every = [objective.seen(rows, step) for step in range(25)]
+    assert max(float((one - other).abs().max()) for one, other in itertools.pairwise(every)) < 0.25 * float(
+        rows.abs().max()
+    )
+    assert all(torch.allclose(seen.mean(dim=(2, 3)), whole, atol=1e-6) for seen in every)
+
+
+def test_made_rows_reach_few_real_ones_when_they_are_all_alike() -> None:
+    real = torch.randn(500, 2, generator=generator(0))
+    assert float(reach(torch.zeros(500, 2), real)) < 0.01
+    assert float(reach(torch.randn(500, 2, generator=generator(1)), real)) == pytest.approx(0.9, abs=0.12)
+    wide = float(reach(3 * torch.randn(500, 2, generator=generator(1)), real))
+    assert 0.2 < wide < 0.8  # spread too wide is no collapse
