@@ -273,4 +273,4 @@ class Diffusion(Prior):
         self.process = Process(torch.Size(slot.event), schedule, bound, sampler, steps, guidance)
 
     def forward(self, features: Features, context: Context | None) -> DiffusionDensity:
-        return DiffusionDensity(None, _known(context, self.conditional), self.denoiser, self.process)
+        return DiffusionDensity(None, known_context(context, self.conditional), self.denoiser, self.process)
