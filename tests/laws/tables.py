@@ -24,6 +24,7 @@ from lowerbound.model.build import build_model, build_objective
 from lowerbound.model.conditionals.pixels import ChannelHeads
 from lowerbound.model.distributions.autoregressive import AutoregressiveTokens
 from lowerbound.model.distributions.autoregressive_mixture import AutoregressiveMixture
+from lowerbound.model.distributions.cloud import Cloud
 from lowerbound.model.distributions.codes import Codes
 from lowerbound.model.distributions.columns import ColumnProduct
 from lowerbound.model.distributions.continuous_bernoulli import ContinuousBernoulli
@@ -36,6 +37,7 @@ from lowerbound.model.distributions.full_normal import FullNormal
 from lowerbound.model.distributions.logistic_mixture import LogisticMixture, PixelLogisticMixture
 from lowerbound.model.distributions.pixel_categorical import PixelCategorical
 from lowerbound.model.distributions.raster import Raster
+from lowerbound.model.distributions.occupancy import Occupancy
 from lowerbound.model.distributions.ring import Ring
 from lowerbound.model.distributions.tree import diagonal_normal, independent
 from lowerbound.model.distributions.von_mises_fisher import SphereUniform, VonMisesFisher
@@ -49,6 +51,7 @@ from lowerbound.model.networks import (
     gated,
     masking,
     mlp,
+    points,
     residual,
     sequence,
     style,
@@ -75,6 +78,8 @@ CAPTIONED = DataSpec(event=(1, 8, 8), levels=17, context=3, examples=1000, words
 POINTS = DataSpec(event=(2,), examples=1000)
 TEXT = DataSpec(event=(7,), levels=5, examples=1000)
 COLOUR = DataSpec(event=(3, 4, 4), levels=256, examples=1000)
+CLOUDS = DataSpec(event=(5, 3), examples=1000, geometry="cloud")
+QUERIES = DataSpec(event=(5, 4), examples=1000, geometry="queries")
 COUNTS = DataSpec(event=(3,), examples=1000, columns=tuple(Column(name, "count") for name in "abc"))
 TABLE = DataSpec(
     event=(7,),
@@ -104,6 +109,9 @@ def raw_rows(data: DataSpec, rows: int = ROWS, seed: int = 0) -> Tensor:
     source = generator(seed)
     if data.columns:
         return _table_rows(data.columns, rows, source)
+    if data.geometry == "queries":
+        chance = torch.rand(rows, *data.event, generator=source)
+        return torch.cat([chance[..., :3] - 0.5, chance[..., 3:].round()], dim=2)
     if data.levels is None:
         return torch.randn(rows, *data.event, generator=source)
     return torch.randint(data.levels, (rows, *data.event), generator=source).to(torch.uint8)
@@ -223,6 +231,21 @@ def raster(name: str, *event: int, levels: int = 3) -> Raster:
     return p
 
 
+def _gaussians() -> Distribution:
+    """A mixture of two Gaussians in the plane, one for each of four rows."""
+    return MixtureSameFamily(
+        Categorical(logits=_normal(4, 2), validate_args=False),
+        diagonal_normal(_normal(4, 2, 2), _normal(4, 2, 2), 1),
+        validate_args=False,
+    )
+
+
+def _occupancy() -> Occupancy:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Occupancy(_normal(4, 2), mlp.MLP(Ports((3,), (1,), 2), widths=[8]).double(), 3)
+
+
 def _sphere(*shape: int) -> VonMisesFisher:
     mu = _normal(*shape)
     return VonMisesFisher(mu / mu.norm(dim=1, keepdim=True), torch.tensor([0.1, 2.0, 30.0, 900.0]).double())
@@ -322,6 +345,9 @@ DISTRIBUTIONS: dict[str, DistributionRow] = {
     "pixelcnn-mixture": DistributionRow(lambda: raster("pixelcnn-mixture", 2, 2, 1), discrete=True),
     "pixelcnn-channels": DistributionRow(lambda: raster("pixelcnn-channels", 2, 1, 2), discrete=True),
     "transformer": DistributionRow(lambda: raster("transformer", 2, 2, 1), discrete=True),
+    "cloud": DistributionRow(lambda: Cloud(_gaussians(), 3)),
+    "cloud-flow": DistributionRow(lambda: Cloud(_flow(Part(Coupling, network=Part(mlp.MLP, widths=[8]))), 2)),
+    "occupancy": DistributionRow(_occupancy),
     "diffusion": DistributionRow(
         lambda: DiffusionDensity(
             None,
@@ -413,6 +439,8 @@ NETWORKS: dict[str, tuple[Callable[[Ports], Network], Ports]] = {
     ),
     "unet-signal-context": (lambda p: unet.UNet(p, widths=[4, 8, 8], attention=[]), Ports((2, 9), (2, 9), 4)),
     "unet-video-context": (lambda p: unet.UNet(p, widths=[4, 4]), Ports((1, 3, 5, 4), (1, 3, 5, 4), 4)),
+    "points": (lambda p: points.PointEncoder(p, widths=[8, 8], width=8), Ports((5, 3), (2, 2))),
+    "points-context": (lambda p: points.PointEncoder(p, widths=[8], width=8), Ports((5, 4), (3,), 4)),
     "tokens": (lambda p: sequence.TokenEncoder(p, width=4), Ports((6,), (3,), 0, 5)),
     "tokens-context": (lambda p: sequence.TokenEncoder(p, width=4), Ports((6,), (3,), 4, 5)),
     "fourier-context": (
@@ -483,6 +511,9 @@ LIKELIHOODS: dict[str, tuple[Table, DataSpec]] = {
     "table-of-counts": ({"kind": "table"}, COUNTS),
     "categorical-pixel": ({"kind": "categorical-pixel", "features": 8}, COLOUR),
     "diffusion": ({"kind": "diffusion", "steps": 5, "network": {"kind": "mlp", "widths": [8]}}, POINTS),
+    "cloud-mixture": ({"kind": "cloud-mixture", "components": 3}, CLOUDS),
+    "cloud-flow": ({"kind": "cloud-flow", "features": 4, "steps": 2, "bijection": BIJECTIONS["coupling"]}, CLOUDS),
+    "occupancy": ({"kind": "occupancy", "features": 4, "network": {"kind": "mlp", "widths": [8]}}, QUERIES),
     "diffusion-images": ({"kind": "diffusion", "steps": 5, "network": {"kind": "mlp", "widths": [8]}}, DIGITS),
 }
 
@@ -653,6 +684,19 @@ FAMILIES: dict[str, FamilyRow] = {
     "vae-diffusion-decoder": FamilyRow(
         {"kind": "vae", "latent": 4, "likelihood": LIKELIHOODS["diffusion"][0], **SMALL}, LABELLED, bound=False
     ),
+    **{
+        f"vae-{name}": FamilyRow(
+            {
+                "kind": "vae",
+                "latent": 3,
+                "likelihood": LIKELIHOODS[name][0],
+                "encoder": {"kind": "points", "widths": [8], "width": 8},
+                "decoder": {"kind": "mlp", "widths": [16]},
+            },
+            LIKELIHOODS[name][1],
+        )
+        for name in ("cloud-mixture", "cloud-flow", "occupancy")
+    },
     "top-down": FamilyRow(
         {
             "kind": "top-down",

@@ -32,6 +32,7 @@ from lowerbound.lab.evaluation.probes import linear_probe, path_results, small_p
 from lowerbound.lab.evaluation.quality import quality_results, sample_holes
 from lowerbound.lab.evaluation.reconstruction import INTERVAL_ROWS, interval_results, reconstruction_results
 from lowerbound.lab.evaluation.result import Result, mean_result
+from lowerbound.lab.evaluation.solids import cloud_results
 from lowerbound.lab.generation import use
 from lowerbound.lab.run import Run, environment
 from lowerbound.model.families.family import Family
@@ -146,7 +147,7 @@ def judge(
     judgement.attempt("simulated_annealed_lower_nats", lambda: _sandwich(case))
     for name, group in case.groups.items():
         _add_group(judgement, case, name, group)
-    judgement.attempt("squared_error", lambda: reconstruction_results(*case.shown, model.data))
+    judgement.attempt("squared_error", lambda: _reconstructions(case))
     if settings.perceptual is not None:
         weights = Path(settings.perceptual)
         judgement.attempt("lpips", lambda: perceptual_results(weights, *case.shown, model.data))
@@ -159,6 +160,18 @@ def judge(
     if dataset.truth is not None:
         judgement.results.update(_modes(case, dataset.truth))
     return judgement
+
+
+def _reconstructions(case: Case) -> Found:
+    """How near reconstructions are; rows in no order have no values to compare one by one."""
+    geometry = case.model.data.geometry
+    if geometry == "cloud":
+        return cloud_results(*case.shown)
+    if geometry == "queries":
+        raise NotSupportedError(
+            "a reconstruction answers other queries than were asked; compare the solids by `shape`."
+        )
+    return reconstruction_results(*case.shown, case.model.data)
 
 
 def _check_files(settings: Evaluation, model: Family) -> None:
@@ -240,12 +253,13 @@ def _add_quality(judgement: Judgement, case: Case) -> None:
         )
         return
     rows = case.first(min(settings.generated, max(FEWEST, int(MADE_VALUES / model.data.size))))
+    observe: use.Observe = "point" if model.data.geometry == "grid" else "sample"
     try:
-        made = use.sample(model, len(rows.raw), settings.seed, rows.context)
+        made = use.sample(model, len(rows.raw), settings.seed, rows.context, observe)
     except NotSupportedError as error:
         judgement.refused["two_sample_accuracy"] = str(error)
         return
-    judgement.protocol["generated"] = {"rows": len(made), "observe": "point"}
+    judgement.protocol["generated"] = {"rows": len(made), "observe": observe}
     judgement.attempt("sample_hole_share", lambda: {"sample_hole_share": _sample_holes(case, made)})
     compare_sets(judgement, settings, rows.raw, made, model.data, model)
     labels, read = case.labels(len(made)), case.dataset.read
@@ -256,6 +270,8 @@ def _add_quality(judgement: Judgement, case: Case) -> None:
 
 def _sample_holes(case: Case, made: Tensor) -> Result:
     case.needs_other_rows()
+    if case.model.data.geometry != "grid":
+        raise NotSupportedError("the points of a row have no order, so rows have no distance from one another.")
     known = case.first(len(made), "train").raw
     return sample_holes(*(rows.flatten(1).float() for rows in (known, case.shown[1], made)))
 
@@ -294,7 +310,7 @@ def _add_labels(judgement: Judgement, case: Case) -> None:
         return
     codes, raw = points(case.known_groups), case.first(KNOWN_ROWS, "train").raw
     pairs = {"linear_probe_accuracy": (codes, means)}
-    if not raw.isnan().any():
+    if not raw.isnan().any() and case.model.data.geometry == "grid":
         pairs["linear_probe_raw_accuracy"] = raw.flatten(1), case.first(KNOWN_ROWS).raw.flatten(1)
     for name, (learnt, judged) in pairs.items():
         judgement.attempt(name, lambda: _probe(case, name, learnt, known, judged, asked))  # noqa: B023

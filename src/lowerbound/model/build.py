@@ -25,6 +25,7 @@ from lowerbound.model.conditionals import (
     posteriors,
     priors,
     rasters,
+    solids,
     text,
 )
 from lowerbound.model.distributions import tree
@@ -57,6 +58,7 @@ from lowerbound.model.networks import (
     minibatch,
     mlp,
     network,
+    points,
     residual,
     sequence,
     style,
@@ -183,6 +185,7 @@ PARTS: Groups = {
         "unet": unet.UNet,
         "fourier": fourier.FourierFeatures,
         "style": style.StyleUp,
+        "points": points.PointEncoder,
     },
     bijection.Bijection: {
         "coupling": couplings.Coupling,
@@ -250,6 +253,9 @@ PARTS: Groups = {
         "table": columns.TableLikelihood,
         "diffusion": denoising.DiffusionLikelihood,
         "categorical-pixel": pixels.PixelCategoricalLikelihood,
+        "cloud-mixture": solids.MixtureCloud,
+        "cloud-flow": solids.FlowCloud,
+        "occupancy": solids.OccupancyLikelihood,
     },
     noise_schedules.NoiseSchedule: {
         "log-snr": noise_schedules.LogLinear,

@@ -26,6 +26,9 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 ColumnKind = Literal["real", "category", "count", "binary"]
+# What the axes of a row are: places in a grid (or columns, or times); points of a cloud, in no order; points of space
+# in no order, each with whether it lies inside.
+Geometry = Literal["grid", "cloud", "queries"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class DataSpec:
         columns: of a table, one for each value of a row (D,); empty for other data.
         vocabulary: what each token stands for, where tokens are text; the first is the padding. Empty for other data.
         words: what each number of a context stands for, where contexts are texts; the first is none. Else empty.
+        geometry: "grid" where a value has its place in the row; "cloud" for points (P, D) and "queries" for points with
+            an occupancy (P, D + 1), both in no order.
     """
 
     event: Shape
@@ -67,6 +72,7 @@ class DataSpec:
     columns: tuple[Column, ...] = ()
     vocabulary: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
+    geometry: Geometry = "grid"
 
     @property
     def size(self) -> int:

@@ -28,6 +28,7 @@ from lowerbound.lab.data.quarantine import apply
 from lowerbound.lab.data.rows import Dataset
 from lowerbound.lab.data.series import series
 from lowerbound.lab.data.shapes import captioned_shapes
+from lowerbound.lab.data.shapes3d import shapes3d_occupancy, shapes3d_points, shapes3d_voxels
 from lowerbound.lab.data.shards import shards
 from lowerbound.lab.data.splits import SPLITS, Split
 from lowerbound.lab.data.table import table as table_data
@@ -97,6 +98,9 @@ DATA: Kinds = {
     "collected": collected,
     "some-labels": some_labels,
     "captioned-shapes": captioned_shapes,
+    "shapes3d-voxels": shapes3d_voxels,
+    "shapes3d-points": shapes3d_points,
+    "shapes3d-occupancy": shapes3d_occupancy,
 }
 DATA_PARTS: Groups = {Split: SPLITS, Reading: {"words": Words, "pretrained": Pretrained}}
 

@@ -75,8 +75,10 @@ def path_results(model: Family, raw: Tensor, context: Context | None = None, see
     share of the move. 0 is consistent.
 
     Raises:
-        NotSupportedError: discrete codes, or a context, which would change along the way.
+        NotSupportedError: discrete codes, rows in no order, or a context, which would change along the way.
     """
+    if model.data.geometry != "grid":
+        raise NotSupportedError("the points of a row have no order, so there is no straight way between rows.")
     if model.values or model.data.vocabulary:
         raise NotSupportedError("there is no straight way between discrete codes or rows.")
     if context is not None:

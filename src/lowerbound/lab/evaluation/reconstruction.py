@@ -120,6 +120,8 @@ def intervals(model: Family, raw: Tensor, context: Context | None, noise: Noise)
     """
     if (model.data.levels or 256) < 16 or model.data.columns or model.data.vocabulary:
         raise NotSupportedError("intervals are of real numbers or many levels; these data are discrete.")
+    if model.data.geometry != "grid":
+        raise NotSupportedError("intervals are of values with a place in the row; these points have no order.")
     known = None if context is None else context.to(device_of(model))
     x = model.preparation.prepare(raw.to(device_of(model)), None)
     drawn = []
