@@ -152,8 +152,8 @@ class Evaluation(_Record):
         annealing: temperatures of annealed importance sampling on rows that the model makes (a few hundred; takes
             minutes): log p(x) from both sides, and how loose the other bounds are. None: not done.
         features: what samples are compared with data by: "raw" values; "own", the codes of the judged model;
-            "shape", the size and form of solids; a network in a file .onnx, or the weights of AlexNet or VGG-16 in a
-            file .safetensors; or the folder of a run, for the codes of its model.
+            "shape", the size and form of solids; "motion", of what is bright in clips; a network in a file .onnx, or
+            the weights of AlexNet or VGG-16 in a file .safetensors; or the folder of a run, for the codes of its model.
         perceptual: file of weights of the perceptual distance LPIPS (safetensors). None: it is not measured.
         seed: of all draws.
     """

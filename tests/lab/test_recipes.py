@@ -63,6 +63,13 @@ def train_teacher(name: str, folder: Path) -> Path:
     return folder / name
 
 
+def train_clips(folder: Path) -> Path:
+    """A run whose codes are clips, and data."""
+    small = ["training.steps=3", "training.batch_size=8", "data.count=16", "model.encoder.widths=[4, 4]"]
+    lowerbound.train(lowerbound.read_recipe("moving-digits", small), folder / "clips")
+    return folder / "clips"
+
+
 def train_codes(folder: Path) -> Path:
     """A run of a quantiser, whose codes lie on a grid."""
     small = ["training.steps=3", "training.batch_size=8", "model.encoder.widths=[8]", "model.decoder.widths=[8]"]
@@ -90,7 +97,9 @@ OWN: dict[str, Callable[[Path], Path]] = {
     "latents": train_first,
     "mnist-codes-pixelcnn": train_codes,
     "mnist-codes-transformer": train_codes,
+    "given-frames": train_clips,
 }
+SETTING = {"latents": "run", "given-frames": "data.run"}  # that names one's own; "path" of all others
 
 # Recipes whose draws take minutes at their own size.
 SMALLER = {"cifar10-pixelcnn": ["model.density.width=8", "model.density.depth=2"]}
@@ -109,6 +118,7 @@ def test_a_recipe_trains_and_is_judged(name: str, tmp_path: Path) -> None:
     start = lowerbound.read_recipe(name).start
     if start is not None and lowerbound.read_recipe(name).model["kind"] == "distilled":
         overrides.append(f'start="{train_teacher(Path(start).name, tmp_path)}"')
+        overrides.append(f'data.{SETTING.get(kind, "path")}="{OWN[kind](folder)}"')
     recipe = lowerbound.read_recipe(name, overrides)
     run = lowerbound.train(recipe, tmp_path / "run", data=pictures(recipe.data))
     journal = read_journal(run.journal_path)
@@ -124,7 +134,8 @@ def test_a_recipe_trains_and_is_judged(name: str, tmp_path: Path) -> None:
 
 def pictures(table: Mapping[str, Any]) -> Dataset | None:
     """Noise in the shape of data that are not everywhere, with labels where they are asked for; None for others."""
-    shape = (1, 10, 64, 64) if table["kind"] == "moving-mnist" else PICTURES.get(table["kind"])
+    clip = (1, table.get("frames"), table.get("size", 64), table.get("size", 64))
+    shape = clip if table["kind"] == "moving-mnist" else PICTURES.get(table["kind"])
     if shape is None:
         return None
     source = torch.Generator().manual_seed(0)

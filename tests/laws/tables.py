@@ -35,9 +35,9 @@ from lowerbound.model.distributions.diffusion import DiffusionDensity, Process
 from lowerbound.model.distributions.flow import Flow
 from lowerbound.model.distributions.full_normal import FullNormal
 from lowerbound.model.distributions.logistic_mixture import LogisticMixture, PixelLogisticMixture
+from lowerbound.model.distributions.occupancy import Occupancy
 from lowerbound.model.distributions.pixel_categorical import PixelCategorical
 from lowerbound.model.distributions.raster import Raster
-from lowerbound.model.distributions.occupancy import Occupancy
 from lowerbound.model.distributions.ring import Ring
 from lowerbound.model.distributions.tree import diagonal_normal, independent
 from lowerbound.model.distributions.von_mises_fisher import SphereUniform, VonMisesFisher
@@ -46,6 +46,7 @@ from lowerbound.model.families.family import Family
 from lowerbound.model.families.stack import Stack
 from lowerbound.model.networks import (
     attention,
+    clips,
     convolutional,
     fourier,
     gated,
@@ -441,6 +442,16 @@ NETWORKS: dict[str, tuple[Callable[[Ports], Network], Ports]] = {
     "unet-video-context": (lambda p: unet.UNet(p, widths=[4, 4]), Ports((1, 3, 5, 4), (1, 3, 5, 4), 4)),
     "points": (lambda p: points.PointEncoder(p, widths=[8, 8], width=8), Ports((5, 3), (2, 2))),
     "points-context": (lambda p: points.PointEncoder(p, widths=[8], width=8), Ports((5, 4), (3,), 4)),
+    "clip-down": (lambda p: clips.ClipDown(p, widths=[4, 6]), Ports((2, 3, 9, 6), (3, 3, 3, 2))),
+    "clip-down-context": (lambda p: clips.ClipDown(p, widths=[4], reach=1), Ports((1, 3, 4, 4), (2, 3, 2, 2), 4)),
+    "clip-up": (lambda p: clips.ClipUp(p, widths=[6, 4]), Ports((3, 3, 3, 2), (2, 3, 9, 6))),
+    "clip-up-context": (lambda p: clips.ClipUp(p, widths=[4], reach=1), Ports((2, 3, 2, 2), (1, 3, 4, 4), 4)),
+    "clip-attention": (lambda p: clips.ClipAttention(p, width=8, depth=2), Ports((2, 3, 4, 5), (2, 3, 4, 5))),
+    "clip-attention-context": (lambda p: clips.ClipAttention(p, width=8), Ports((2, 3, 4, 4), (2, 3, 4, 4), 4)),
+    "clip-attention-given-context": (
+        lambda p: clips.ClipAttention(p, width=8, given=True),
+        Ports((2, 3, 2, 2), (2, 3, 2, 2), 4 + 24 + 3 + 1),
+    ),
     "tokens": (lambda p: sequence.TokenEncoder(p, width=4), Ports((6,), (3,), 0, 5)),
     "tokens-context": (lambda p: sequence.TokenEncoder(p, width=4), Ports((6,), (3,), 4, 5)),
     "fourier-context": (

@@ -58,13 +58,15 @@ def load_rows(
 
 
 def write_rows(path: Path, rows: Tensor, spec: DataSpec) -> None:
-    """Write rows on the scale of raw values: .npy as they are, .png as a picture of them all."""
+    """Write rows on the scale of raw values: .npy as they are, .png as a picture of them all, clips also as .gif."""
     if path.suffix.lower() == ".npy":
         _save_array(path, rows.cpu().numpy())
     elif path.suffix.lower() == ".png":
         _save_picture(path, pictures.gallery(rows.cpu(), spec))
+    elif path.suffix.lower() == ".gif":
+        _save_film(path, pictures.film(rows.cpu(), spec))
     else:
-        raise UsageError(f"{path}: the extension of --out decides the format; use .npy or .png.")
+        raise UsageError(f"{path}: the extension of --out decides the format; use .npy, .png, or .gif for clips.")
 
 
 def write_maps(path: Path, raw: Tensor, maps: Tensor, order: list[int], spec: DataSpec) -> None:
@@ -110,7 +112,8 @@ def write_stack(path: Path, sets: dict[str, Tensor], spec: DataSpec) -> None:
 def write_steps(path: Path, rows: Tensor, spec: DataSpec) -> None:
     """Write rows (lines, steps, *event): .npy as they are, .png line by line, .gif as a film over the steps."""
     if path.suffix.lower() == ".gif":
-        _save_film(path, pictures.frames(rows.cpu(), spec))
+        there = pictures.frames(rows.cpu(), spec)
+        _save_film(path, [*there, *there[-2:0:-1]])
     elif path.suffix.lower() == ".png":
         _save_picture(path, pictures.table(rows.cpu(), spec))
     else:
@@ -303,8 +306,8 @@ def _save_picture(path: Path, picture: Image.Image) -> None:
 
 
 def _save_film(path: Path, steps: list[Image.Image], milliseconds: int = 120) -> None:
-    """A film that runs to its end and back, for ever."""
-    frames = [step.convert("RGB") for step in (*steps, *steps[-2:0:-1])]
+    """A film that begins again, for ever."""
+    frames = [step.convert("RGB") for step in steps]
     with replacing(path) as draft:
         frames[0].save(
             draft, format="GIF", save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, disposal=2

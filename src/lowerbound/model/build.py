@@ -39,9 +39,9 @@ from lowerbound.model.distributions.diffusing import (
 )
 from lowerbound.model.distributions.diffusing import schedules as noise_schedules
 from lowerbound.model.families.density import Density
+from lowerbound.model.families.described import Described
 from lowerbound.model.families.diffusion import Diffusion
 from lowerbound.model.families.distilled import Distilled
-from lowerbound.model.families.described import Described
 from lowerbound.model.families.family import Family
 from lowerbound.model.families.generator import Generator
 from lowerbound.model.families.semi_supervised import SemiSupervised
@@ -51,6 +51,7 @@ from lowerbound.model.families.vae import VAE
 from lowerbound.model.families.vqvae import VQVAE
 from lowerbound.model.networks import (
     attention,
+    clips,
     convolutional,
     fourier,
     gated,
@@ -186,6 +187,9 @@ PARTS: Groups = {
         "fourier": fourier.FourierFeatures,
         "style": style.StyleUp,
         "points": points.PointEncoder,
+        "clip-down": clips.ClipDown,
+        "clip-up": clips.ClipUp,
+        "clip-attention": clips.ClipAttention,
     },
     bijection.Bijection: {
         "coupling": couplings.Coupling,

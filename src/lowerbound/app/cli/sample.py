@@ -17,21 +17,16 @@ Seed = Annotated[int, typer.Option(help="Row i of the answer is a function of (s
 
 def _writable(out: Path) -> Path:
     """Refuse an unknown format before any work is done."""
-    if out.suffix.lower() not in (".npy", ".png"):
-        raise UsageError(f"--out {out} was given, but its extension decides the format; use .npy or .png.")
-    return out
-
-
-def _steps_writable(out: Path) -> Path:
-    """Refuse an unknown format before any work is done."""
     if out.suffix.lower() not in (".npy", ".png", ".gif"):
         raise UsageError(f"--out {out} was given, but its extension decides the format; use .npy, .png or .gif.")
     return out
 
 
-Out = Annotated[Path, typer.Option(callback=_writable, help="Where to write; the extension decides: .npy or .png.")]
+Out = Annotated[
+    Path, typer.Option(callback=_writable, help="Where to write; the extension decides: .npy, .png, or .gif for clips.")
+]
 Steps = Annotated[
-    Path, typer.Option("--out", callback=_steps_writable, help="Where to write: .npy, .png, or .gif for a film.")
+    Path, typer.Option("--out", callback=_writable, help="Where to write: .npy, .png, or .gif for a film.")
 ]
 Label = Annotated[int | None, typer.Option(min=0, help="For a model conditional on a label.")]
 

@@ -19,12 +19,18 @@ from lowerbound.model.spec import DataSpec
 
 PAGE = 800  # pixels that a picture is enlarged towards
 INK, PAPER = "#1b4965", "white"
+# From coordinates in space to those of a picture and of what is near: turned by 30 degrees, and tilted by 25.
+TILTED = torch.tensor([[0.866, -0.211, 0.453], [0.5, 0.366, -0.785], [0.0, 0.906, 0.423]], dtype=torch.float64)
 
 
 def gallery(rows: Tensor, spec: DataSpec) -> Image.Image:
-    """All rows in one picture: a grid of images, or a scatter of points in the plane."""
+    """All rows in one picture: a grid of images or clouds, a line of frames for each clip, or points in the plane."""
     if len(spec.event) == 3:
         return _grid(_pixels(rows, spec), math.ceil(math.sqrt(len(rows))))
+    if is_clip(spec):
+        return _sheet(rows[None], spec)
+    if is_cloud(spec):
+        return _clouds({"rows": rows}, spec)
     return scatter({"rows": rows}, spec)
 
 
@@ -35,6 +41,10 @@ def pairs(originals: Tensor, rows: Tensor, spec: DataSpec, columns: int = 16) ->
 
 def stack(sets: dict[str, Tensor], spec: DataSpec, columns: int = 16) -> Image.Image:
     """Sets of equally many rows, each below the one before; points side by side."""
+    if is_clip(spec):
+        return _sheet(torch.stack(list(sets.values())), spec)
+    if is_cloud(spec):
+        return _clouds(sets, spec)
     if len(spec.event) != 3:
         return scatter(sets, spec)
     every = [_pixels(rows, spec) for rows in sets.values()]
@@ -65,6 +75,56 @@ def frames(rows: Tensor, spec: DataSpec) -> list[Image.Image]:
         axis.scatter(step[:, 0], step[:, 1], s=16, color=INK, linewidths=0)
         found.append(to_image(figure))
     return found
+
+
+def is_clip(spec: DataSpec) -> bool:
+    """Whether rows are clips of frames, or solids of slices: (channels, frames, height, width)."""
+    return len(spec.event) == 4
+
+
+def is_cloud(spec: DataSpec) -> bool:
+    """Whether rows are points in space, or queries of a solid there."""
+    return spec.geometry != "grid" and spec.event[1] == (3 if spec.geometry == "cloud" else 4)
+
+
+def film(rows: Tensor, spec: DataSpec) -> list[Image.Image]:
+    """Clips (N, C, T, H, W) as a picture of all of them for each time; solids, for each slice.
+
+    Raises:
+        UsageError: other rows.
+    """
+    if not is_clip(spec):
+        raise UsageError(f"rows of shape {list(spec.event)} have no frames to make a film of; write .png or .npy.")
+    columns = math.ceil(math.sqrt(len(rows)))
+    return [_grid(_pixels(frame, spec), columns) for frame in rows.unbind(2)]
+
+
+def _sheet(sets: Tensor, spec: DataSpec) -> Image.Image:
+    """Clips of several sets (sets, N, C, T, H, W): the frames of each as a line, and its partners below it."""
+    frames = sets.transpose(0, 1).flatten(0, 1).transpose(1, 2)
+    return _grid(_pixels(frames.flatten(0, 1), spec), frames.shape[1])
+
+
+def _clouds(sets: dict[str, Tensor], spec: DataSpec, columns: int = 8) -> Image.Image:
+    """Points in space, seen from above and one side, the nearer the darker; of queries, those inside."""
+    count = len(next(iter(sets.values())))
+    columns = min(columns, count)
+    lines = math.ceil(count / columns)
+    figure = Figure(figsize=(1.2 * columns, 1.2 * lines * len(sets)), dpi=120, layout="constrained")
+    axes = figure.subplots(lines * len(sets), columns, squeeze=False)
+    reach = max(float(rows[..., :3].abs().max()) for rows in sets.values())
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for number, rows in enumerate(sets.values()):
+        for place, row in enumerate(rows.double()):
+            points = row[row[:, 3] >= 0.5] if spec.geometry == "queries" else row
+            across, up, near = (points[:, :3] @ TILTED).unbind(1)
+            axis = axes[place // columns * len(sets) + number, place % columns]
+            axis.scatter(across, up, c=near, s=3, cmap="Blues", vmin=-1.5 * reach, vmax=reach, linewidths=0)
+            axis.set_xlim(-1.3 * reach, 1.3 * reach)
+            axis.set_ylim(-1.3 * reach, 1.3 * reach)
+            axis.set_aspect("equal")
+    return to_image(figure)
 
 
 def small(rows: Tensor, spec: DataSpec, columns: int, size: int) -> Image.Image:

@@ -18,6 +18,7 @@ from lowerbound.lab.data.collected import collected
 from lowerbound.lab.data.digits import digits
 from lowerbound.lab.data.dsprites import dsprites
 from lowerbound.lab.data.frey import frey_faces
+from lowerbound.lab.data.given import GivenFrames, with_given_frames
 from lowerbound.lab.data.gmm2d import gmm2d
 from lowerbound.lab.data.grid2d import grid2d
 from lowerbound.lab.data.images import images
@@ -76,6 +77,20 @@ def some_labels(
     return without_labels(read_data(data, data_dir), without)
 
 
+def given_frames(
+    data_dir: Path | None, *, data: Mapping[str, Any], frames: GivenFrames = ((), (0,), (0, -1))
+) -> Dataset:
+    """Clips, or the codes of clips, of which some frames are given: the context of models that make the others.
+
+    Args:
+        data_dir: where those data lie.
+        data: their table, of rows (channels, frames, height, width).
+        frames: which frames are given, by number; each row comes once with each of these choices. [] gives none, [0]
+            the first, [0, -1] the first and the last.
+    """
+    return with_given_frames(load_data(data, data_dir), frames)
+
+
 DATA: Kinds = {
     "gmm2d": gmm2d,
     "grid2d": grid2d,
@@ -98,6 +113,7 @@ DATA: Kinds = {
     "collected": collected,
     "some-labels": some_labels,
     "captioned-shapes": captioned_shapes,
+    "given-frames": given_frames,
     "shapes3d-voxels": shapes3d_voxels,
     "shapes3d-points": shapes3d_points,
     "shapes3d-occupancy": shapes3d_occupancy,

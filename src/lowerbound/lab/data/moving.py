@@ -19,7 +19,7 @@ from lowerbound.lab.data.splits import NAMES
 from lowerbound.model.spec import Count, DataSpec
 from lowerbound.noise import derive_seed
 
-SIDE, SPEED = 28, 0.1  # of a digit, pixels; the share of the free way that a digit goes from frame to frame
+SPEED = 0.1  # the share of the free way that a digit goes from frame to frame
 
 
 def moving_mnist(
@@ -29,6 +29,7 @@ def moving_mnist(
     frames: Count = 20,
     size: Count = 64,
     digits: Count = 2,
+    side: Count = 28,
     source: Literal["auto", "mnist", "scikit-learn"] = "auto",
     seed: int = 0,
 ) -> Dataset:
@@ -42,11 +43,12 @@ def moving_mnist(
         frames: of a clip.
         size: side of the box, pixels.
         digits: in a box; where they overlap, the brighter one is seen.
-        source: of the digits; "auto" takes those of MNIST where its files are, else those of scikit-learn, enlarged.
+        side: of a digit, pixels; those of MNIST have 28 and those of scikit-learn 8, and are enlarged or reduced.
+        source: of the digits; "auto" takes those of MNIST where its files are, else those of scikit-learn.
         seed: of positions and directions.
     """
-    if size <= SIDE:
-        raise RecipeError(f"`data.size` is {size}, but a digit needs {SIDE} pixels and room to move; choose more.")
+    if size <= side:
+        raise RecipeError(f"`data.size` is {size}, but a digit needs {side} pixels and room to move; choose more.")
     there = data_dir is not None and (data_dir / "mnist").exists()
     large = source == "mnist" or (source == "auto" and there)
     pictures = mnist(data_dir) if large else small_digits(None)
@@ -54,8 +56,8 @@ def moving_mnist(
     for name in NAMES:
         number = count if name == "train" else max(1, count // 10)
         random = np.random.default_rng(derive_seed(seed, "moving-mnist", name))
-        sprites = _sprites(pictures.split(name), number * digits, random)
-        places = _paths(number * digits, frames, size - SIDE, random)
+        sprites = _sprites(pictures.split(name), number * digits, side, random)
+        places = _paths(number * digits, frames, size - side, random)
         parts[name] = InMemory(torch.from_numpy(_clips(sprites, places, digits, size)), names=_call(name))
     spec = DataSpec((1, frames, size, size), 256, examples=count)
     return Dataset("moving-mnist", spec, parts["train"], parts["validation"], parts["test"], source=pictures.source)
@@ -65,15 +67,16 @@ def _call(name: str) -> Callable[[int], str]:
     return lambda row: f"{name} clip {row}"
 
 
-def _sprites(rows: Rows, count: int, random: np.random.Generator) -> NDArray[np.uint8]:
-    """Pictures (count, 28, 28) chosen at random; small ones are enlarged."""
+def _sprites(rows: Rows, count: int, side: int, random: np.random.Generator) -> NDArray[np.uint8]:
+    """Pictures (count, side, side) with 256 levels chosen at random."""
     index = torch.from_numpy(random.integers(0, len(rows), count))
     raw = rows.take(index).raw[:, 0].numpy()
-    if raw.shape[1] == SIDE:
+    if raw.shape[1] == 8:  # those of scikit-learn, of 17 levels
+        raw = (raw.astype(np.float32) * (255 / 16)).astype(np.uint8)
+    if raw.shape[1] == side:
         return raw
-    bright = (raw.astype(np.float32) * (255 / 16)).astype(np.uint8)
-    enlarged = [Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BICUBIC) for picture in bright]
-    return np.stack([np.asarray(picture) for picture in enlarged])
+    fitted = [Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC) for picture in raw]
+    return np.stack([np.asarray(picture) for picture in fitted])
 
 
 def _paths(count: int, frames: int, room: int, random: np.random.Generator) -> NDArray[np.int64]:
@@ -92,8 +95,9 @@ def _clips(sprites: NDArray[np.uint8], places: NDArray[np.int64], digits: int, s
     """Clips (N, 1, T, size, size)."""
     count, frames = len(sprites) // digits, places.shape[1]
     clips = np.zeros((count, 1, frames, size, size), np.uint8)
+    side = sprites.shape[1]
     for number, sprite in enumerate(sprites):
         for time, (top, left) in enumerate(places[number]):
-            box = clips[number // digits, 0, time, top : top + SIDE, left : left + SIDE]
+            box = clips[number // digits, 0, time, top : top + side, left : left + side]
             np.maximum(box, sprite, out=box)
     return clips

@@ -16,6 +16,7 @@ from torch import Tensor
 from lowerbound.errors import DataError, NotSupportedError, UsageError
 from lowerbound.files import sha256
 from lowerbound.lab.checkpoint import read_tensors
+from lowerbound.lab.evaluation.clips import motion
 from lowerbound.lab.evaluation.solids import descriptors
 from lowerbound.lab.generation import use
 from lowerbound.lab.onnx import OnnxNetwork
@@ -24,7 +25,7 @@ from lowerbound.model.families.family import Family
 from lowerbound.model.networks.pictures import PictureNetwork
 from lowerbound.model.spec import DataSpec
 
-RAW, OWN, SHAPE = "raw", "own", "shape"
+RAW, OWN, SHAPE, MOTION = "raw", "own", "shape", "motion"
 ROWS = 256  # at a time
 
 
@@ -58,9 +59,9 @@ def make_extractor(name: str, spec: DataSpec, model: Family | None = None) -> Ex
     """The extractor of a setting.
 
     Args:
-        name: "raw" values; "own", the codes of the judged model; "shape", the size and form of solids; a network in a
-            file .onnx, or the weights of AlexNet or VGG-16 in a file .safetensors; or the folder of a run, for the
-            codes of its model.
+        name: "raw" values; "own", the codes of the judged model; "shape", the size and form of solids; "motion", how
+            what is bright in clips moves; a network in a file .onnx, or the weights of AlexNet or VGG-16 in a file
+            .safetensors; or the folder of a run, for the codes of its model.
         spec: facts about the rows.
         model: that is judged, if one is.
 
@@ -70,6 +71,8 @@ def make_extractor(name: str, spec: DataSpec, model: Family | None = None) -> Ex
     """
     if name == SHAPE:
         return Extractor(SHAPE, SHAPE, lambda raw: descriptors(raw, spec))
+    if name == MOTION:
+        return Extractor(MOTION, MOTION, lambda raw: motion(raw, spec))
     if name == RAW:
         if spec.geometry != "grid":
             raise NotSupportedError("the points of a row have no order, so its values cannot be compared; use `shape`.")
@@ -85,7 +88,7 @@ def make_extractor(name: str, spec: DataSpec, model: Family | None = None) -> Ex
         return _weights(path, spec)
     if not path.is_dir():
         raise UsageError(
-            f'`features` names {name}, which is neither "raw", "own", "shape", a file of a network nor a run.'
+            f'`features` names {name}, which is neither "raw", "own", "shape", "motion", a file of a network nor a run.'
         )
     return _codes(path.name, Run(path).model())
 

@@ -107,9 +107,16 @@ class FlowCloud(CloudLikelihood):
 class Queries(Continuous):
     """Points of the cube from -1/2 to 1/2 and whether each lies inside, as they are.
 
+    An encoder sees the points inside, on [-2, 2], and zeros for the others: where the solid is, and not where it was
+    asked for, is what tells one row from another.
+
     Args:
         data: facts about the data.
     """
+
+    def inputs(self, x: Tensor) -> Tensor:
+        inside = x[..., 3:]
+        return torch.cat([4 * inside * x[..., :3], inside], dim=-1)
 
     def check(self, raw: Tensor) -> None:
         where, inside = raw[..., :3], raw[..., 3]
@@ -128,17 +135,26 @@ class Queries(Continuous):
 class OccupancyLikelihood(Likelihood):
     """Whether points lie inside, by a network of their coordinates and the features: an implicit function.
 
+    The network sees coordinates on [-1, 1] and their sines and cosines at octaves, without which it learns slowly what
+    is small (Tancik et al. 2020).
+
     Args:
         slot: the data's place: queries (P, 4).
         features: width of what the network sees of the row.
         network: from coordinates to log odds.
+        frequencies: octaves.
 
     Raises:
         ShapeError: other data.
     """
 
     def __init__(
-        self, slot: Slot, *, features: Count = 64, network: Part[Network] = Part(SkipMLP, widths=[64, 64, 64])
+        self,
+        slot: Slot,
+        *,
+        features: Count = 64,
+        network: Part[Network] = Part(SkipMLP, widths=[64, 64, 64]),
+        frequencies: Count = 3,
     ) -> None:
         super().__init__()
         if slot.data.geometry != "queries":
@@ -148,7 +164,31 @@ class OccupancyLikelihood(Likelihood):
             )
         self.preparation = Queries(slot.data)
         self.points, self.features_shape = slot.event[0], (features,)
-        self.network = network(Ports((3,), (1,), features))
+        self.network = Waves(network, features, frequencies)
 
     def forward(self, features: Features, context: Context | None) -> Distribution:
         return Occupancy(in_float(features), self.network, self.points)
+
+
+class Waves(nn.Module):
+    """A network of coordinates (N, 3) and features (N, F) that sees sines and cosines of the coordinates too.
+
+    Args:
+        network: to one number.
+        features: F.
+        frequencies: octaves.
+    """
+
+    octaves: Tensor
+
+    def __init__(self, network: Part[Network], features: int, frequencies: int) -> None:
+        super().__init__()
+        self.register_buffer("octaves", torch.pi * 2.0 ** torch.arange(frequencies), persistent=False)
+        self.network = network(Ports((3 + 6 * frequencies,), (1,), features))
+
+    def forward(self, where: Tensor, h: Tensor) -> Tensor:
+        """(N, 1)."""
+        scaled = 2 * where
+        angles = (scaled[..., None] * self.octaves).flatten(1)
+        result: Tensor = self.network(torch.cat([scaled, angles.sin(), angles.cos()], dim=1), h)
+        return result
