@@ -115,10 +115,13 @@ def test_a_recipe_trains_and_is_judged(name: str, tmp_path: Path) -> None:
         folder.mkdir()
         setting = "run" if kind == "latents" else "path"
         overrides.append(f'data.{setting}="{make(folder)}"')
+        overrides.append(f'data.{SETTING.get(kind, "path")}="{OWN[kind](folder)}"')
     start = lowerbound.read_recipe(name).start
     if start is not None and lowerbound.read_recipe(name).model["kind"] == "distilled":
         overrides.append(f'start="{train_teacher(Path(start).name, tmp_path)}"')
-        overrides.append(f'data.{SETTING.get(kind, "path")}="{OWN[kind](folder)}"')
+    prior = lowerbound.read_recipe(name).objective.get("prior")
+    if prior is not None:
+        overrides.append(f'objective.prior="{train_teacher(Path(prior).name, tmp_path)}"')
     recipe = lowerbound.read_recipe(name, overrides)
     run = lowerbound.train(recipe, tmp_path / "run", data=pictures(recipe.data))
     journal = read_journal(run.journal_path)

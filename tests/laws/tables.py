@@ -67,7 +67,7 @@ from lowerbound.model.networks.bijections.bijection import Bijection, Chain, Pla
 from lowerbound.model.networks.bijections.couplings import AdditiveCoupling, Coupling, SplineCoupling
 from lowerbound.model.networks.network import Network, Ports
 from lowerbound.model.objectives.objective import Objective
-from lowerbound.model.spec import Column, Context, DataSpec
+from lowerbound.model.spec import Column, Context, DataSpec, Outside
 from lowerbound.noise import generator
 
 ROWS = 6
@@ -872,7 +872,11 @@ class ObjectiveRow:
     settings: Table = field(default_factory=dict)
 
     def make(self, model: Family) -> Objective:
-        return build_objective(self.table, model, 0)
+        return build_objective(self.table, model, 0, ROWS_AS_RUNS)
+
+
+# Where an objective names a run, it gets the untrained model of a row of the table of families.
+ROWS_AS_RUNS = Outside(model=lambda name: FAMILIES[name].make().eval())
 
 
 CRITIC = {"kind": "mlp", "widths": [8], "activation": "leaky_relu"}
@@ -978,5 +982,10 @@ OBJECTIVES: dict[str, ObjectiveRow] = {
     ),
     "focus-decoder-vae-gan": ObjectiveRow(
         {"kind": "focus", "role": "decoder", "objective": {"kind": "vae-gan", "critic": CRITIC}}
+    ),
+    "score-distillation": ObjectiveRow({"kind": "score-distillation", "prior": "density-diffusion"}, "generator"),
+    "score-distillation-labels": ObjectiveRow(
+        {"kind": "score-distillation", "prior": "diffusion-conditional", "first": 0.1, "last": 0.7, "guidance": 3.0},
+        "generator-labels",
     ),
 }

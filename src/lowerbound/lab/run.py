@@ -203,6 +203,8 @@ def load(
 def _stack(run: Run, second: Family) -> Stack:
     """A model of another run's codes on top of that run's model."""
     data = run.recipe().data
+    if data["kind"] == "given-frames":
+        data = data["data"]
     if data["kind"] != "latents":
         raise UsageError(
             f"{run.path} is no model of codes but of {data['kind']}, so there is nothing to decode what it makes; "

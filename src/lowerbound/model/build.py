@@ -74,6 +74,7 @@ from lowerbound.model.objectives import (
     adversarial_labels,
     adversarial_samples,
     controllers,
+    distillation,
     divergences,
     elbo,
     focus,
@@ -135,6 +136,7 @@ OBJECTIVES: Kinds = {
     "perceptual": perceptual.Perceptual,
     "focus": focus.Focus,
     "settled": settled.Settled,
+    "score-distillation": distillation.ScoreDistillation,
     "penalties": penalties.Penalties,
     "growing": growing.Growing,
 }
