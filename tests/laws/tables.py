@@ -985,7 +985,7 @@ OBJECTIVES: dict[str, ObjectiveRow] = {
     ),
     "score-distillation": ObjectiveRow({"kind": "score-distillation", "prior": "density-diffusion"}, "generator"),
     "score-distillation-labels": ObjectiveRow(
-        {"kind": "score-distillation", "prior": "diffusion-conditional", "first": 0.1, "last": 0.7, "guidance": 3.0},
+        {"kind": "score-distillation", "prior": "diffusion-guided", "first": 0.1, "last": 0.7, "guidance": 3.0},
         "generator-labels",
     ),
 }
