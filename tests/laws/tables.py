@@ -53,6 +53,7 @@ from lowerbound.model.networks import (
     masking,
     mlp,
     points,
+    radiance,
     residual,
     sequence,
     style,
@@ -452,6 +453,7 @@ NETWORKS: dict[str, tuple[Callable[[Ports], Network], Ports]] = {
         lambda p: clips.ClipAttention(p, width=8, given=True),
         Ports((2, 3, 2, 2), (2, 3, 2, 2), 4 + 24 + 3 + 1),
     ),
+    "radiance-field": (lambda p: radiance.RadianceField(p, grid=4, samples=6), Ports((3,), (2, 5, 5))),
     "tokens": (lambda p: sequence.TokenEncoder(p, width=4), Ports((6,), (3,), 0, 5)),
     "tokens-context": (lambda p: sequence.TokenEncoder(p, width=4), Ports((6,), (3,), 4, 5)),
     "fourier-context": (

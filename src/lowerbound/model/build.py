@@ -60,6 +60,7 @@ from lowerbound.model.networks import (
     mlp,
     network,
     points,
+    radiance,
     residual,
     sequence,
     style,
@@ -192,6 +193,7 @@ PARTS: Groups = {
         "clip-down": clips.ClipDown,
         "clip-up": clips.ClipUp,
         "clip-attention": clips.ClipAttention,
+        "radiance-field": radiance.RadianceField,
     },
     bijection.Bijection: {
         "coupling": couplings.Coupling,

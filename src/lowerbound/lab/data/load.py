@@ -35,6 +35,7 @@ from lowerbound.lab.data.splits import SPLITS, Split
 from lowerbound.lab.data.table import table as table_data
 from lowerbound.lab.data.text import text
 from lowerbound.lab.data.video import video
+from lowerbound.lab.data.views import shapes3d_views
 from lowerbound.lab.data.without import without_labels
 from lowerbound.lab.run import Run
 from lowerbound.model.spec import Count, DataSpec
@@ -117,6 +118,7 @@ DATA: Kinds = {
     "shapes3d-voxels": shapes3d_voxels,
     "shapes3d-points": shapes3d_points,
     "shapes3d-occupancy": shapes3d_occupancy,
+    "shapes3d-views": shapes3d_views,
 }
 DATA_PARTS: Groups = {Split: SPLITS, Reading: {"words": Words, "pretrained": Pretrained}}
 
