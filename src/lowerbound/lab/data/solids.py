@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 KINDS = ("sphere", "box", "torus", "cylinder")
 BLOCK = 1 << 22  # distances at a time
-FAR, CLOSE = 4.0, 2e-3  # beyond the cube; on the surface
+FAR, CLOSE = 1.8, 2e-3  # beyond the cube, from one corner to another; on the surface
 KEPLER = 30  # Newton steps, more than enough for a ring that is thinner than its radius
 
 
@@ -80,16 +81,21 @@ def signed_distance(solids: Solids, points: Tensor) -> Tensor:
 
 
 def _distance(solids: Solids, points: Tensor) -> Tensor:
-    own = torch.einsum("npj,nij->npi", points - solids.place[:, None], solids.turn)
+    own = _into(solids, points - solids.place[:, None])
     found = points.new_empty(points.shape[:2])
-    for number, distance in enumerate((_sphere, _box, _torus, _cylinder)):
+    for number, distance in enumerate(DISTANCES):
         rows = solids.kind == number
         found[rows] = distance(own[rows], solids.size[rows][:, None])
     return found
 
 
+def _into(solids: Solids, vectors: Tensor) -> Tensor:
+    """Vectors (N, P, 3) along the own axes of their solid."""
+    return torch.einsum("npj,nij->npi", vectors, solids.turn)
+
+
 def _sphere(points: Tensor, size: Tensor) -> Tensor:
-    return points.norm(dim=2) - size[..., 0]
+    return points.norm(dim=-1) - size[..., 0]
 
 
 def _box(points: Tensor, size: Tensor) -> Tensor:
@@ -97,17 +103,20 @@ def _box(points: Tensor, size: Tensor) -> Tensor:
 
 
 def _torus(points: Tensor, size: Tensor) -> Tensor:
-    ring = points[..., :2].norm(dim=2) - size[..., 0]
+    ring = points[..., :2].norm(dim=-1) - size[..., 0]
     return torch.hypot(ring, points[..., 2]) - size[..., 1]
 
 
 def _cylinder(points: Tensor, size: Tensor) -> Tensor:
-    return _beyond(torch.stack([points[..., :2].norm(dim=2), points[..., 2].abs()], 2) - size[..., :2])
+    return _beyond(torch.stack([points[..., :2].norm(dim=-1), points[..., 2].abs()], -1) - size[..., :2])
 
 
 def _beyond(excess: Tensor) -> Tensor:
     """The distance from what is bounded along several right-angled axes, by how much each bound is exceeded."""
-    return excess.clamp_min(0).norm(dim=2) + excess.amax(dim=2).clamp_max(0)
+    return excess.clamp_min(0).norm(dim=-1) + excess.amax(dim=-1).clamp_max(0)
+
+
+DISTANCES = (_sphere, _box, _torus, _cylinder)  # from the origin, along the own axes, by kind
 
 
 def surface(solids: Solids, count: int, source: torch.Generator) -> Tensor:
@@ -174,7 +183,7 @@ def _choose(weights: Tensor, chance: Tensor) -> tuple[Tensor, Tensor]:
     return chosen, ((chance - start) / (end - start)).clamp(0, 1)
 
 
-def first_hit(solids: Solids, origins: Tensor, direction: Tensor, steps: int = 48) -> tuple[Tensor, Tensor]:
+def first_hit(solids: Solids, origins: Tensor, direction: Tensor, steps: int = 64) -> tuple[Tensor, Tensor]:
     """Where rays first meet their solid: sphere tracing by exact distances (Hart 1996).
 
     Args:
@@ -186,9 +195,29 @@ def first_hit(solids: Solids, origins: Tensor, direction: Tensor, steps: int = 4
     Returns:
         The points that were reached (N, R, 3), and whether each lies on the surface (N, R).
     """
-    gone = torch.zeros(origins.shape[:2])
-    points = origins
+    start = _into(solids, origins - solids.place[:, None])
+    way = _into(solids, direction[:, None]).expand_as(start)
+    gone, hit = start.new_zeros(start.shape[:2]), torch.zeros(start.shape[:2], dtype=torch.bool)
+    for number, distance in enumerate(DISTANCES):
+        rows = solids.kind == number
+        size = solids.size[rows][:, None].expand(-1, start.shape[1], -1).flatten(0, 1)
+        found = _trace(distance, size, start[rows].flatten(0, 1), way[rows].flatten(0, 1), steps)
+        gone[rows], hit[rows] = (values.unflatten(0, (-1, start.shape[1])) for values in found)
+    return origins + gone[..., None] * direction[:, None], hit
+
+
+def _trace(
+    distance: Callable[[Tensor, Tensor], Tensor], size: Tensor, start: Tensor, way: Tensor, steps: int
+) -> tuple[Tensor, Tensor]:
+    """How far rays (M, 3) go, (M,), and whether they arrive; those that have done either are not asked again."""
+    gone, hit = start.new_zeros(len(start)), torch.zeros(len(start), dtype=torch.bool)
+    going = torch.arange(len(start))
     for _ in range(steps):
-        gone = (gone + signed_distance(solids, points).clamp_min(0)).clamp_max(FAR)
-        points = origins + gone[..., None] * direction[:, None]
-    return points, signed_distance(solids, points) < CLOSE
+        left = distance(start[going] + gone[going, None] * way[going], size[going])
+        there = left < CLOSE
+        hit[going[there]] = True
+        gone[going] += torch.where(there, 0.0, left)
+        going = going[~there & (gone[going] < FAR)]
+        if not len(going):
+            break
+    return gone, hit

@@ -14,7 +14,7 @@ def centres(raw: Tensor) -> Tensor:
 
     A dark frame's is the middle.
     """
-    light = raw.double().sum(dim=1)
+    light = raw.double().clamp_min(0).sum(dim=1)
     total = light.sum(dim=(2, 3))
     found = []
     for axis, other in ((2, 3), (3, 2)):
@@ -27,6 +27,8 @@ def centres(raw: Tensor) -> Tensor:
 def motion(raw: Tensor, spec: DataSpec) -> Tensor:
     """How the centre of brightness moves, (N, 5 (T - 1) - 2): its steps (2 each), their lengths, and how they change.
 
+    Steps are rounded to whole pixels: what is less is a difference of pictures, and not of motion.
+
     Raises:
         NotSupportedError: rows that are no clips of two frames at least.
     """
@@ -35,5 +37,5 @@ def motion(raw: Tensor, spec: DataSpec) -> Tensor:
             f"motion is of clips (channels, frames, height, width), and these rows have shape {list(spec.event)}; "
             "choose the features `raw`."
         )
-    steps = centres(raw).diff(dim=1)
+    steps = centres(raw).diff(dim=1).round()
     return torch.cat([steps.flatten(1), steps.norm(dim=2), steps.diff(dim=1).flatten(1)], dim=1).float()
