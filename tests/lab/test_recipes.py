@@ -110,15 +110,12 @@ def test_a_recipe_trains_and_is_judged(name: str, tmp_path: Path) -> None:
     overrides = [f"training.steps={STEPS}", "training.batch_size=8", "training.warmup_steps=0", *SMALLER.get(name, [])]
     kind = lowerbound.read_recipe(name).data["kind"]
     make = OWN.get(name, OWN.get(kind))
-    if make is not None:
     if kind.startswith("shapes3d") or name == "moving-digits":
         overrides.append("data.count=480")  # generated, and more than is needed here
-    if kind in OWN:
+    if make is not None:
         folder = tmp_path / "data"
         folder.mkdir()
-        setting = "run" if kind == "latents" else "path"
-        overrides.append(f'data.{setting}="{make(folder)}"')
-        overrides.append(f'data.{SETTING.get(kind, "path")}="{OWN[kind](folder)}"')
+        overrides.append(f'data.{SETTING.get(kind, "path")}="{make(folder)}"')
     start = lowerbound.read_recipe(name).start
     if start is not None and lowerbound.read_recipe(name).model["kind"] == "distilled":
         overrides.append(f'start="{train_teacher(Path(start).name, tmp_path)}"')

@@ -68,7 +68,7 @@ SCENES = {
             "evaluation.samples=20",
             "evaluation.examples=500",
         ),
-        hasty=("training.steps=30", "seed=9"),
+        hasty=("training.epochs=0.2", "seed=9"),
         gate_level=0.001,
         window=1000,
         plan=("newest=20_000", "rows=20_000", "training.epochs=6"),

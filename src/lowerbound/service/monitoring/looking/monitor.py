@@ -297,7 +297,7 @@ class Monitor:
         incidents = self.incidents.all(version.name)
         opened = [one.opened for one in incidents if one.open and ALERTS[one.kind].trouble == "requests"]
         length = found.until - found.since  # of a look: an incident is opened at the end of one
-        since = min([found.since, *(at - length for at in opened)])
+        since = min([found.since, *(max(at - length, self._quiet(version.name)) for at in opened)])
         if since < found.since:
             behind = self.read(version, since, found.until + 1e-6, REQUESTS).recent(REQUESTS)
         else:
@@ -314,6 +314,14 @@ class Monitor:
             version.calibration(),
             self._inputs(version, behind.span[0]),
         )
+
+    def _quiet(self, name: str) -> float:
+        """When the last look ended that saw nothing; 0 without any."""
+        for path in sorted((self.folder / FOLDER / name).glob("*.json"), reverse=True):
+            kept = read_json(path)
+            if not kept["alerts"]:
+                return float(kept["until"])
+        return 0.0
 
     def _inputs(self, version: Version, since: float) -> Callable[[Array], dict[int, Array]]:
         def read(wanted: Array) -> dict[int, Array]:
