@@ -13,7 +13,7 @@ from torch import Tensor
 from lowerbound.model.distributions.diffusing.levels import CLEAN, Guess, Level
 from lowerbound.model.distributions.diffusing.samplers import DDIM, Denoise, Renoise, Sampler
 from lowerbound.model.distributions.diffusing.schedules import NoiseSchedule
-from lowerbound.model.distributions.diffusing.spacings import EvenRatio, Trailing
+from lowerbound.model.distributions.diffusing.spacings import Trailing
 from lowerbound.model.spec import Count
 
 
@@ -95,15 +95,15 @@ class Consistency(Lesson):
     Dhariwal 2024, section 3). A row without noise is expected to be itself.
 
     Args:
-        levels: of the way.
+        levels: of the way: more are closer to it, and take longer to learn.
         steps: of the student when it draws: one, or a few with fresh noise between.
     """
 
-    def __init__(self, *, levels: Count = 40, steps: Count = 1) -> None:
+    def __init__(self, *, levels: Count = 16, steps: Count = 1) -> None:
         self.levels, self.steps, self.sampler = levels, steps, Renoise()
 
     def error(self, given: Class) -> Tensor:
-        now, after = given.some([*EvenRatio()(given.schedule, self.levels), CLEAN])
+        now, after = given.some([*Trailing()(given.schedule, self.levels), CLEAN])
         z = now.noised(given.x, given.eps)
         with torch.no_grad():
             reached = _jump(given.teacher(z, now), after)
