@@ -42,7 +42,7 @@ WAYS: tuple[tuple[str, int], ...] = (
     ("ancestral", 1000), ("ancestral", 100), ("ancestral", 20),
     ("ddim", 100), ("ddim", 20), ("ddim", 10),
     ("dpm-solver", 50), ("dpm-solver", 20), ("dpm-solver", 10), ("dpm-solver", 5),
-    ("edm-heun", 20), ("edm-heun", 10), ("heun", 20), ("heun", 10), ("euler", 20), ("langevin", 200),
+    ("edm-heun", 20), ("edm-heun", 10), ("heun", 20), ("heun", 10), ("euler", 20),
 )  # fmt: skip
 
 
