@@ -33,6 +33,7 @@ from lowerbound.model.distributions.diffusing.predictions import PredictNoise
 from lowerbound.model.distributions.diffusing.schedules import LinearBeta
 from lowerbound.model.distributions.diffusing.spacings import EvenTime
 from lowerbound.model.families.family import Family
+from lowerbound.model.families.stack import Stack
 from lowerbound.model.spec import Context, DataSpec
 from lowerbound.noise import BatchNoise, generator
 
@@ -199,8 +200,8 @@ def compare_latents(path: str, data_dir: str | None) -> None:
     classes = run.data_spec().context
     for scale in (1.0, 1.5, 2.0) if classes else (1.0,):
         known = Context.labels(torch.arange(len(test)) % classes, classes) if classes else None
-        model = lowerbound.load(path, use=[f"guidance={scale}"] if classes else (), decoded=True)
-        made[f"latent diffusion, guidance {scale:g}"] = lowerbound.sample(model, len(test), 0, known)
+        stack = Stack(below, run.model(use=[f"guidance={scale}"] if classes else ())).eval()
+        made[f"latent diffusion, guidance {scale:g}"] = lowerbound.sample(stack, len(test), 0, known)
     print("| rows | kernel distance of pixels | of codes |\n| --- | --- | --- |")
     for name, rows in made.items():
         found = [kernel_distance(see(test), see(rows)) for see in features.values()]

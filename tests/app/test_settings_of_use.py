@@ -36,6 +36,5 @@ def test_what_cannot_be_chosen_is_refused_in_a_sentence(points: Path, digits: Pa
     cli("sample", points, *out, "--set", "prediction.kind=v").refused(2, "prediction", "only sampler, steps, guidance")
     cli("sample", points, *out, "--set", "sampler.kind=dpm").refused(2, "dpm-solver")
     cli("sample", points, *out, "--set", "steps=0").refused(2, "steps")
-    cli("sample", points, *out, "--decoded").refused(2, "no model of codes")
     cli("sample", digits, *out, "--set", "latent=3").refused(2, "none that could be")
     assert not (tmp_path / "out.npy").exists()

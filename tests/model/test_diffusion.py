@@ -489,20 +489,23 @@ def test_what_was_trained_cannot_be_set_in_use(run: lowerbound.Run, tmp_path: Pa
         lowerbound.load(run.path, use=["schedule.kind=straight"])
     with pytest.raises(RecipeError, match="does not exist"):
         lowerbound.load(run.path, use=["sampler.kind=dim"])
-    with pytest.raises(UsageError, match="no model of codes"):
-        lowerbound.load(run.path, decoded=True)
     vae = lowerbound.train(lowerbound.read_recipe("digits", ["training.steps=2"]), tmp_path / "vae")
     with pytest.raises(UsageError, match="has none"):
         lowerbound.load(vae.path, use=["latent=3"])
 
 
-def test_a_model_of_codes_can_be_decoded(tmp_path: Path) -> None:
+def test_a_stack_is_used_as_its_second_stage_is(tmp_path: Path) -> None:
     vae = lowerbound.train(lowerbound.read_recipe("digits", ["training.steps=2"]), tmp_path / "vae")
     settings = ["training.steps=2", "training.batch_size=8", "training.warmup_steps=0", "model.steps=2"]
     recipe = lowerbound.read_recipe("digits-diffusion", [*settings, f'data={{kind="latents", run="{vae.path}"}}'])
     second = lowerbound.train(recipe, tmp_path / "second")
     assert lowerbound.sample(second.model(), 3).shape == (3, 16)
-    assert lowerbound.sample(lowerbound.load(second.path, decoded=True), 3).shape == (3, 1, 8, 8)
+    both = lowerbound.stack_runs(second, tmp_path / "both")
+    draws = [lowerbound.sample(lowerbound.load(both.path, use=[f"second.steps={steps}"]), 3) for steps in (2, 4)]
+    assert draws[0].shape == (3, 1, 8, 8)
+    assert not torch.equal(*draws)
+    with pytest.raises(UsageError, match=r"only second\.sampler, second\.steps, second\.guidance"):
+        lowerbound.load(both.path, use=["first.latent=3"])
 
 
 def test_draws_of_whole_levels_are_whole() -> None:

@@ -14,13 +14,12 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 import lowerbound
-from lowerbound.errors import RunError, TamperedError, UsageError
+from lowerbound.errors import RunError, TamperedError
 from lowerbound.files import clear_drafts, exclusive, read_json, sha256, write_json
 from lowerbound.lab.checkpoint import read_tensors, write_tensors
 from lowerbound.lab.device import find_device
 from lowerbound.model.build import build_model, in_use
 from lowerbound.model.families.family import Family
-from lowerbound.model.families.stack import Stack
 from lowerbound.model.spec import DataSpec
 from lowerbound.recipe import Recipe, parse
 
@@ -174,13 +173,7 @@ class Run:
         return table, spec
 
 
-def load(
-    path: Path | str,
-    model: Family | None = None,
-    device: str = "cpu",
-    use: Iterable[str] = (),
-    decoded: bool = False,
-) -> Family:
+def load(path: Path | str, model: Family | None = None, device: str = "cpu", use: Iterable[str] = ()) -> Family:
     """The trained model of a run folder, in evaluation mode; nothing that is read is executed.
 
     Args:
@@ -188,29 +181,14 @@ def load(
         model: an instance of one's own to load the weights into, where the recipe cannot build it.
         device: where to put it.
         use: settings of use in place of the recipe's, each `a.b=c`: the sampler of a diffusion model, its guidance.
-        decoded: of a model of another run's codes, the stack of both: it makes that run's rows.
 
     Raises:
         RunError: there is no finished run there.
         TamperedError: a file is not what training wrote.
-        UsageError: there is no such device, a setting that is not one of use, or no other run.
+        UsageError: there is no such device, or a setting that is not one of use.
     """
     place = find_device(device)
-    found = Run(path).model(model, use)
-    return (_stack(Run(path), found) if decoded else found).to(place)
-
-
-def _stack(run: Run, second: Family) -> Stack:
-    """A model of another run's codes on top of that run's model."""
-    data = run.recipe().data
-    if data["kind"] == "given-frames":
-        data = data["data"]
-    if data["kind"] != "latents":
-        raise UsageError(
-            f"{run.path} is no model of codes but of {data['kind']}, so there is nothing to decode what it makes; "
-            "leave --decoded out."
-        )
-    return Stack(Run(data["run"]).model(), second).eval().requires_grad_(False)
+    return Run(path).model(model, use).to(place)
 
 
 def load_weights(model: Family, weights: dict[str, Tensor], where: Path) -> None:

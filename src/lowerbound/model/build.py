@@ -7,14 +7,14 @@ with a `kind` of that group.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from lowerbound.errors import ShapeError, UsageError
-from lowerbound.kinds import Groups, Kinds, resolve
+from lowerbound.kinds import Groups, Kinds, resolve, settings_of
 from lowerbound.model.conditionals import (
     columns,
     counts,
@@ -338,16 +338,27 @@ def in_use(table: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]
     Raises:
         UsageError: a setting that belongs to what was trained.
     """
-    changed = overridden(dict(table), overrides)
+    changes = list(overrides)
+    names = list(_of_use(table)) if changes else []
+    for key in (change.partition("=")[0].strip() for change in changes):
+        if not any(f"{key}.".startswith(f"{name}.") for name in names):
+            choice = f"only {', '.join(names)} can be" if names else "this family has none that could be"
+            raise UsageError(
+                f"--set {key}=... was given, but a trained {table['kind']} keeps the settings that it was trained "
+                f"with; {choice} set in use."
+            )
+    return overridden(dict(table), changes)
+
+
+def _of_use(table: Mapping[str, Any]) -> Iterator[str]:
+    """Names of a model's settings of use, with those of models within it."""
     make, _ = resolve(table, FAMILIES, "model", PARTS)
-    allowed = make.__self__.of_use  # type: ignore[attr-defined]  # all families are assembled by a class method
-    if wrong := [key for key in changed if changed[key] != table.get(key) and key not in allowed]:
-        choice = f"only {', '.join(allowed)} can be" if allowed else "this family has none that could be"
-        raise UsageError(
-            f"--set {wrong[0]}=... was given, but a trained {table['kind']} keeps the settings that it was trained "
-            f"with; {choice} set in use."
-        )
-    return changed
+    hints = settings_of(make)
+    for name in make.__self__.of_use:  # type: ignore[attr-defined]  # all families are assembled by a class method
+        if get_args(hints[name]) == (Family,):
+            yield from (f"{name}.{inner}" for inner in _of_use(table[name]))
+        else:
+            yield name
 
 
 def build_objective(

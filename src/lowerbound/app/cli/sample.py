@@ -46,14 +46,11 @@ def sample(
         list[str] | None,
         typer.Option("--set", help="A setting of use: sampler.kind=ddim, steps=20, guidance=3 of a diffusion model."),
     ] = None,
-    decoded: Annotated[
-        bool, typer.Option("--decoded", help="Of a model of another run's codes: decode them by that run.")
-    ] = False,
     device: Device = "cpu",
     json_: Json = False,
 ) -> None:
     """Draw rows from a run's prior."""
-    model = lowerbound.load(run, device=device, use=use or (), decoded=decoded)
+    model = lowerbound.load(run, device=device, use=use or ())
     if context is not None and label is not None:
         raise UsageError("--label and --context were both given; a row has one context, so give one of them.")
     if context is None:

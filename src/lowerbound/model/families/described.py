@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Self
+from typing import ClassVar, Self
 
 from torch import Tensor
 from torch.distributions import Distribution
@@ -29,6 +29,7 @@ class Described(Family):
     """
 
     reads_words = True
+    of_use: ClassVar = ("inner",)
 
     def __init__(self, data: DataSpec, text: TextEncoder, inner: Family) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Self
+from typing import ClassVar, Self
 
 from torch import Tensor
 from torch.distributions import Distribution
@@ -34,6 +34,7 @@ class Stack(Family):
 
     roles = {"prior": ("second",)}  # noqa: RUF012
     beyond_codes = ("second",)
+    of_use: ClassVar = ("second",)
 
     def __init__(self, first: Family, second: Family) -> None:
         super().__init__()
