@@ -749,6 +749,16 @@ FAMILIES: dict[str, FamilyRow] = {
         f"vq-vae-{name}": FamilyRow({"kind": "vq-vae", "positions": [2, 2], "quantizer": table, **SMALL}, DIGITS)
         for name, table in QUANTIZERS.items()
     },
+    "vq-vae-prior": FamilyRow(
+        {
+            "kind": "vq-vae",
+            "positions": [2, 2],
+            "quantizer": QUANTIZERS["ema"],
+            "prior": RASTERS["pixelcnn-embedded"],
+            **SMALL,
+        },
+        LABELLED,
+    ),
     "semi-supervised": FamilyRow(
         {"kind": "semi-supervised", "latent": 4, "classifier": {"kind": "mlp", "widths": [8]}, **SMALL}, LABELLED
     ),

@@ -56,7 +56,7 @@ SETTINGS: dict[str, Table] = {
 # another objective does.
 OF_OTHERS = {"adversarial-labels", "adversarial-samples", "focus", "settled"}
 # Priors of whole numbers (these latents are real), and a likelihood that has a law of its own.
-OF_CODES = {"pixelcnn", "transformer", "categorical-pixel"}
+OF_CODES = {"uniform-codes", "pixelcnn", "transformer", "categorical-pixel"}
 # Their loss moves with what they hold, so only the distortion must fall.
 MOVING = {"geco", "target-rate", "adversarial-prior", "factor-vae", "vae-gan"}
 

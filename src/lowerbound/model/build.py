@@ -239,6 +239,7 @@ PARTS: Groups = {
         "ring": priors.RingPrior,
         "context": priors.ContextGaussian,
         "diffusion": priors.Diffusion,
+        "uniform-codes": priors.UniformCodes,
         "pixelcnn": rasters.PixelCNN,
         "transformer": rasters.Transformer,
     },

@@ -223,13 +223,19 @@ class ContextGaussian(Prior):
 
 
 class UniformCodes(Prior):
-    """The uniform distribution over K codes at every position; its rate is log K per position."""
+    """The uniform distribution over K codes at every position; its rate is log K per position.
+
+    Args:
+        slot: the place of the codes, whose levels they are.
+    """
 
     logits: Tensor
 
-    def __init__(self, slot: Slot, *, size: Count = 512) -> None:
+    def __init__(self, slot: Slot) -> None:
         super().__init__()
-        self.register_buffer("logits", torch.zeros(*slot.event, size), persistent=False)
+        if slot.event != slot.data.event or slot.data.levels is None:
+            raise ShapeError('the prior "uniform-codes" is one of codes; use it with the family `vq-vae`.')
+        self.register_buffer("logits", torch.zeros(*slot.event, slot.data.levels), persistent=False)
 
     def forward(self, features: Features, context: Context | None) -> Distribution:
         return Independent(

@@ -28,6 +28,9 @@ from lowerbound.noise import Noise
 class VQVAE(Family):
     """A quantiser makes codes of the encoder's outputs; under the uniform prior, a code that is certain costs log K.
 
+    Another prior of codes ("pixelcnn", "transformer") learns what they are while they still change; where codes are
+    certain, the gradient of the rate goes to the prior alone. A `Stack` has one that was trained afterwards.
+
     The evidence is a true lower bound. What a quantiser wants besides is a penalty by name, for the objective to weigh:
     "commitment" is 0.25 in the paper.
 
@@ -70,16 +73,17 @@ class VQVAE(Family):
         encoder: Part[Network] = Part(MLP),
         decoder: Part[Network] = Part(MLP),
         likelihood: Part[Likelihood] = Part(OptimalGaussian),
+        prior: Part[Prior] = Part(UniformCodes),
     ) -> Self:
         """Give each part its shapes and put them together."""
         places, codes = tuple(positions), quantizer()
-        px, c = likelihood(Slot(data.event, data)), data.context_features
+        px, c, grid = likelihood(Slot(data.event, data)), data.context_features, codes.grid(places)
         return cls(
             data,
             places,
             encoder(Ports(px.preparation.inputs_shape, (codes.inputs, *places), c, px.preparation.vocabulary)),
             codes,
-            UniformCodes(Slot(codes.grid(places), data), size=codes.size),
+            prior(Slot(grid, DataSpec(grid, codes.size, data.context, data.examples))),
             decoder(Ports((codes.dimension, *places), px.features_shape or data.event, c)),
             px,
         )
