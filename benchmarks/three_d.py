@@ -21,6 +21,7 @@ from lowerbound.lab.data.views import render
 from lowerbound.lab.evaluation.features import make_extractor
 from lowerbound.lab.evaluation.quality import two_sample_test
 from lowerbound.lab.evaluation.solids import chamfer, overlap
+from lowerbound.model.families.stack import Stack
 from lowerbound.model.networks.radiance import DENSITY
 from lowerbound.model.spec import Context
 from lowerbound.noise import derive_seed, generator
@@ -46,7 +47,7 @@ def two_samples(run: Path, second: Path | None) -> None:
         return data.train.take(torch.randperm(len(data.train), generator=generator(seed))[:ROWS]).raw
 
     def drawn(seed: int, stack: bool = False) -> Tensor:
-        chosen = lowerbound.load(second, decoded=True) if stack and second else model
+        chosen = Stack(lowerbound.load(run), lowerbound.load(second)) if stack and second else model
         return lowerbound.sample(chosen, ROWS, seed, observe=observe)
 
     observe = "point" if data.spec.geometry == "grid" else "sample"
