@@ -117,7 +117,7 @@ def test_a_recipe_trains_and_is_judged(name: str, tmp_path: Path) -> None:
         folder.mkdir()
         overrides.append(f'data.{SETTING.get(kind, "path")}="{make(folder)}"')
     start = lowerbound.read_recipe(name).start
-    if start is not None and lowerbound.read_recipe(name).model["kind"] == "distilled":
+    if start is not None and lowerbound.read_recipe(name).model["kind"] in ("distilled", "low-rank"):
         overrides.append(f'start="{train_teacher(Path(start).name, tmp_path)}"')
     prior = lowerbound.read_recipe(name).objective.get("prior")
     if prior is not None:

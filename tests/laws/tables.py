@@ -66,6 +66,7 @@ from lowerbound.model.networks.bijections.autoregressive import (
 )
 from lowerbound.model.networks.bijections.bijection import Bijection, Chain, Place
 from lowerbound.model.networks.bijections.couplings import AdditiveCoupling, Coupling, SplineCoupling
+from lowerbound.model.networks.low_rank import LowRankUpdate
 from lowerbound.model.networks.network import Network, Ports
 from lowerbound.model.objectives.objective import Objective
 from lowerbound.model.spec import Column, Context, DataSpec, Outside
@@ -104,6 +105,8 @@ def open_gates(module: nn.Module) -> None:
         for part in module.modules():
             if isinstance(part, gated.Gated):
                 part.gate.fill_(0.5)
+            if isinstance(part, LowRankUpdate):
+                part.outer.fill_(0.5)
 
 
 def raw_rows(data: DataSpec, rows: int = ROWS, seed: int = 0) -> Tensor:
@@ -853,6 +856,7 @@ FAMILIES: dict[str, FamilyRow] = {
         },
         LABELLED,
     ),
+    "low-rank": FamilyRow({"kind": "low-rank", "inner": {"kind": "vae", "latent": 4, **SMALL}, "rank": 2}, DIGITS),
     "stack": FamilyRow(
         {"kind": "density", "density": PRIORS["diffusion"][0]},
         DIGITS,

@@ -44,6 +44,7 @@ from lowerbound.model.families.diffusion import Diffusion
 from lowerbound.model.families.distilled import Distilled
 from lowerbound.model.families.family import Family
 from lowerbound.model.families.generator import Generator
+from lowerbound.model.families.low_rank import LowRank
 from lowerbound.model.families.semi_supervised import SemiSupervised
 from lowerbound.model.families.stack import Stack
 from lowerbound.model.families.topdown import TopDown
@@ -108,6 +109,7 @@ FAMILIES: Kinds = {
     "distilled": Distilled.assemble,
     "stack": Stack.assemble,
     "described": Described.assemble,
+    "low-rank": LowRank.assemble,
 }
 OBJECTIVES: Kinds = {
     "elbo": elbo.ELBO,

@@ -13,7 +13,7 @@ from lowerbound.errors import ShapeError
 from lowerbound.kinds import Part
 from lowerbound.model.conditionals.preparation import Preparation
 from lowerbound.model.evidence import Evidence, Latent
-from lowerbound.model.families.family import Family, Latents
+from lowerbound.model.families.family import Family, Latents, of_inner
 from lowerbound.model.networks.text import AttentiveText, TextEncoder
 from lowerbound.model.spec import Context, DataSpec
 from lowerbound.noise import Noise
@@ -54,9 +54,7 @@ class Described(Family):
         return self.inner.preparation
 
     def evidence(self, x: Tensor, context: Context | None, noise: Noise, samples: int = 1) -> Evidence:
-        found = self.inner.evidence(x, self._read(context), noise, samples)
-        statistics = {f"inner.{part}": values for part, values in found.statistics.items()}
-        return replace(found, context=context, statistics=statistics)
+        return replace(of_inner(self.inner.evidence(x, self._read(context), noise, samples)), context=context)
 
     def encode(self, x: Tensor, context: Context | None = None, noise: Noise | None = None) -> Latents:
         return self.inner.encode(x, self._read(context), noise)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -83,15 +85,7 @@ class Family(nn.Module, ABC):
         Raises:
             ShapeError: it is another one.
         """
-        weights = other.state_dict()
-        shapes, own = ({name: tensor.shape for name, tensor in each.items()} for each in (weights, self.state_dict()))
-        if shapes != own:
-            different = sorted(name for name in shapes.keys() | own.keys() if shapes.get(name) != own.get(name))
-            raise ShapeError(
-                f"training shall start from a run whose model is another one (`{different[0]}` differs); start from a "
-                "run of the same model, on data of the same shape."
-            )
-        self.load_state_dict(weights)
+        take_over(self.state_dict(), other)
 
     def vitals(self) -> dict[str, Tensor]:
         """Numbers about the state of its parts for the journal, by name; none for most."""
@@ -131,6 +125,30 @@ class Family(nn.Module, ABC):
         counts = {name: len(latents[name]) for name in self.latents}
         if len(set(counts.values())) > 1:
             raise UsageError(f"the groups of latents must have one row each for every row of data; they have {counts}.")
+
+
+def take_over(own: Mapping[str, Tensor], other: Family) -> None:
+    """Fill the tensors of a model, by name, with those of a trained one.
+
+    Raises:
+        ShapeError: names or shapes differ.
+    """
+    weights = other.state_dict()
+    given, shapes = ({name: tensor.shape for name, tensor in each.items()} for each in (weights, own))
+    if given != shapes:
+        different = sorted(name for name in given.keys() | shapes.keys() if given.get(name) != shapes.get(name))
+        raise ShapeError(
+            f"training shall start from a run whose model is another one (`{different[0]}` differs); start from a "
+            "run of the same model, on data of the same shape."
+        )
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(weights[name])
+
+
+def of_inner(evidence: Evidence) -> Evidence:
+    """The evidence of a family's part `inner` as its own: statistics are for parts within it."""
+    return replace(evidence, statistics={f"inner.{part}": values for part, values in evidence.statistics.items()})
 
 
 def apply(network: Network, inputs: Tensor, context: Context | None) -> Tensor:
