@@ -28,6 +28,7 @@ class LowRank(Family):
     """
 
     needs_start: ClassVar = True
+    of_use: ClassVar = ("inner",)
 
     def __init__(self, inner: Family, rank: int) -> None:
         super().__init__()
