@@ -17,6 +17,9 @@ import lowerbound
 from lowerbound.files import write_text
 from lowerbound.lab.data.load import load_data
 from lowerbound.lab.run import Run
+from lowerbound.model.families.family import Family
+from lowerbound.model.families.low_rank import LowRank
+from lowerbound.model.networks.low_rank import ADDED
 from lowerbound.recipe import Recipe
 
 torch.set_num_threads(1)
@@ -33,6 +36,12 @@ def tuned(recipe: Recipe, first: Run, data: dict[str, Any], rank: int | None, ou
     model = inner if rank is None else {"kind": "low-rank", "rank": rank, "inner": inner}
     change = {"data": data, "model": model, "start": str(first.path)}
     return lowerbound.train(recipe.model_copy(update=change), out)
+
+
+def trained(model: Family) -> int:
+    """How many numbers fine-tuning may change."""
+    every = {name: weight.numel() for name, weight in model.named_parameters()}
+    return sum(size for name, size in every.items() if ADDED in name or not isinstance(model, LowRank))
 
 
 def bound(run: Run, data: dict[str, Any]) -> tuple[float, float]:
@@ -70,7 +79,7 @@ def main() -> None:
         old_before = bound(first, OLD)[0]
         for name, run in runs.items():
             (old, old_error), (new, new_error) = bound(run, OLD), bound(run, NEW)
-            count = sum(weight.numel() for weight in run.model().parameters() if weight.requires_grad)
+            count = trained(run.model())
             change = f"{(old - old_before) / abs(old_before):+.1%}"
             lines.append(
                 f"| {name} | {count:,} | {old:.2f} ± {old_error:.2f} | {change} | {new:.2f} ± {new_error:.2f} |"

@@ -240,7 +240,7 @@ def _table(head: tuple[str, ...], rows: Any) -> str:
 
 
 def _line(name: str, purpose: str) -> str:
-    return f"{name:38}{purpose}".rstrip()
+    return f"{name:46}{purpose}".rstrip()
 
 
 def main() -> None:

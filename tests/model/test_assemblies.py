@@ -52,11 +52,15 @@ SETTINGS: dict[str, Table] = {
     "factor-vae": {"critic": CRITIC},
     "vae-gan": {"critic": CRITIC},
 }
-# They train models with a class among their latents, and models that are drawn from and no more; the last two train as
-# another objective does.
-OF_OTHERS = {"adversarial-labels", "adversarial-samples", "focus", "settled"}
+# They train models with a class among their latents, models that are drawn from and no more, and models of noise; the
+# last three train as another objective does.
+OF_OTHERS = {
+    *("adversarial-labels", "adversarial-samples", "penalties", "score-distillation"),
+    *("focus", "settled", "growing"),
+}
 # Priors of whole numbers (these latents are real), and a likelihood that has a law of its own.
 OF_CODES = {"uniform-codes", "pixelcnn", "transformer", "categorical-pixel"}
+OF_POINTS = {"cloud-mixture", "cloud-flow", "occupancy"}  # likelihoods of clouds of points
 # Their loss moves with what they hold, so only the distortion must fall.
 MOVING = {"geco", "target-rate", "adversarial-prior", "factor-vae", "vae-gan"}
 
@@ -64,7 +68,7 @@ MOVING = {"geco", "target-rate", "adversarial-prior", "factor-vae", "vae-gan"}
 def kinds(group: type, rows: dict[str, Table]) -> list[Table]:
     """One small table of every kind of a group."""
     of_kind = {table["kind"]: table for table in reversed(rows.values())}
-    return [of_kind.get(kind, {"kind": kind}) for kind in PARTS[group] if kind not in OF_CODES]
+    return [of_kind.get(kind, {"kind": kind}) for kind in PARTS[group] if kind not in OF_CODES | OF_POINTS]
 
 
 class Deck:
