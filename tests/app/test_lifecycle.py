@@ -3,15 +3,50 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from harness import Cli
 
+from lowerbound.app.lifecycle.play import Play
+from lowerbound.app.lifecycle.scenes import SCENES
 from lowerbound.errors import DataError
+from lowerbound.files import read_json
 from lowerbound.lab.data.load import load_data
 from lowerbound.service.registry.registry import Registry
+
+REAL = os.environ.get("LOWERBOUND_DATA")
+
+
+def check(figures: dict[str, Any], out: Path, name: str, margin: float) -> None:
+    """What a play is about has happened, by its figures and by what it left."""
+    assert figures == read_json(out / "lifecycle.json")
+    assert figures["false_alarms"] <= 1  # of ten looks, where two of sixty are promised
+    assert figures["detected"] <= 2000
+    assert {"flat-inputs", "gate-rejects"} & set(figures["alerts"])
+    causes = figures["causes"]
+    assert causes["a kind that the reference lacks"] == pytest.approx(figures["planted"]["new"], abs=0.06)
+    assert causes["black inputs, refused"] == pytest.approx(figures["planted"]["black"], abs=0.015)
+    assert figures["refused"]["black"] > 100
+    assert figures["guard"]["comparisons"] >= 2
+    assert figures["guard"]["largest_change"] < margin
+    assert " mends it" in figures["mended"]
+    assert figures["silent"] <= 3000
+    assert not figures["silent_error"]
+    assert {"drift-latent", "drift-aggregate", "drift-together"} & set(figures["silent_alerts"])
+    registry = Registry(out / "registry")
+    assert {alias: version.number for alias, version in registry.aliases(name).items()} == {"stable": 2}
+    history = [(entry.action, entry.alias, entry.number) for entry in registry.history(name)]
+    assert ("promote", "stable", 2) in history
+    tried = history.index(("promote", "canary", 3))
+    assert [alias for _, alias, _ in history[tried + 1 :]] == ["canary"]
+    for report in figures["reports"]:
+        assert "<img" in (out / "telemetry" / report).read_text()
+    assert name in (out / "dashboard.html").read_text()
 
 
 @pytest.mark.slow
@@ -21,30 +56,19 @@ def test_an_incident_is_seen_named_and_mended_a_bad_candidate_goes_and_a_silent_
     out = tmp_path / "life"
     done = cli("lifecycle", "digits", "--out", str(out), "--json")
     assert done.code == 0, done.err
-    figures = json.loads(done.out)
-    assert figures == json.loads((out / "lifecycle.json").read_text())
-    assert figures["false_alarms"] <= 1  # of ten looks, where two of sixty are promised
-    assert figures["detected"] <= 2000
-    assert {"flat-inputs", "gate-rejects"} & set(figures["alerts"])
-    causes = figures["causes"]
-    assert causes["a kind that the reference lacks"] == pytest.approx(figures["planted"]["new"], abs=0.06)
-    assert causes["black inputs, refused"] == pytest.approx(figures["planted"]["black"], abs=0.015)
-    assert figures["refused"]["black"] > 100
-    assert figures["guard"]["comparisons"] >= 2
-    assert figures["guard"]["largest_change"] < 0.1
-    assert " mends it" in figures["mended"]
-    assert figures["silent"] <= 3000
-    assert not figures["silent_error"]
-    assert {"drift-latent", "drift-aggregate", "drift-together"} & set(figures["silent_alerts"])
-    registry = Registry(out / "registry")
-    assert {alias: version.number for alias, version in registry.aliases("digits").items()} == {"stable": 2}
-    history = [(entry.action, entry.alias, entry.number) for entry in registry.history("digits")]
-    assert ("promote", "stable", 2) in history
-    tried = history.index(("promote", "canary", 3))
-    assert [alias for _, alias, _ in history[tried + 1 :]] == ["canary"]
-    for report in figures["reports"]:
-        assert "<img" in (out / "telemetry" / report).read_text()
-    assert "digits" in (out / "dashboard.html").read_text()
+    check(json.loads(done.out), out, "digits", margin=0.1)
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.skipif(REAL is None, reason="LOWERBOUND_DATA names no folder")
+def test_the_same_on_fashion_mnist_with_no_old_slice_more_than_two_percent_worse(tmp_path: Path) -> None:
+    """With a third of the scene's training, which is most of its time."""
+    scene = SCENES["fashion-shift"]
+    shorter = replace(scene, settings=(*scene.settings[1:], "training.epochs=4"))
+    assert REAL is not None
+    play = Play(shorter, tmp_path / "life", Path(REAL), tell=lambda _: None)
+    check(asdict(play.run()), tmp_path / "life", "fashion", margin=0.02)
 
 
 def test_a_play_leaves_a_folder_that_is_in_use_alone_and_knows_its_scenes(cli: Cli, tmp_path: Path) -> None:
