@@ -2,7 +2,7 @@
 
 python benchmarks/clips.py [--runs runs] [--pictures docs/images]
 
-It takes the runs of the recipes moving-digits and moving-digits-latent-diffusion, by their names.
+It takes the runs of the recipes moving-digits and moving-digits-diffusion, by their names.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path)
     chosen = parser.parse_args()
     first = lowerbound.load(chosen.runs / "moving-digits")
-    second = lowerbound.load(chosen.runs / "moving-digits-latent-diffusion")
+    second = lowerbound.load(chosen.runs / "moving-digits-diffusion")
     data = lowerbound.load_data(lowerbound.Run(chosen.runs / "moving-digits").recipe().data)
     raw = data.test.take(torch.arange(ROWS)).raw
     codes = lowerbound.encode(first, raw)["z"]
