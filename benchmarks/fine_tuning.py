@@ -80,7 +80,7 @@ def main() -> None:
         for name, run in runs.items():
             (old, old_error), (new, new_error) = bound(run, OLD), bound(run, NEW)
             count = trained(run.model())
-            change = f"{(old - old_before) / abs(old_before):+.1%}"
+            change = f"{old - old_before:+.2f}"
             lines.append(
                 f"| {name} | {count:,} | {old:.2f} ± {old_error:.2f} | {change} | {new:.2f} ± {new_error:.2f} |"
             )
