@@ -13,7 +13,7 @@ from torch import Tensor
 from lowerbound.model.distributions.diffusing.levels import CLEAN, Guess, Level
 from lowerbound.model.distributions.diffusing.samplers import DDIM, Denoise, Renoise, Sampler
 from lowerbound.model.distributions.diffusing.schedules import NoiseSchedule
-from lowerbound.model.distributions.diffusing.spacings import Trailing
+from lowerbound.model.distributions.diffusing.spacings import EvenRatio, Spacing, Trailing
 from lowerbound.model.spec import Count
 
 
@@ -96,14 +96,15 @@ class Consistency(Lesson):
 
     Args:
         levels: of the way: more are closer to it, and take longer to learn.
+        spacing: of the levels.
         steps: of the student when it draws: one, or a few with fresh noise between.
     """
 
-    def __init__(self, *, levels: Count = 16, steps: Count = 1) -> None:
-        self.levels, self.steps, self.sampler = levels, steps, Renoise()
+    def __init__(self, *, levels: Count = 40, spacing: Spacing = EvenRatio(), steps: Count = 1) -> None:
+        self.levels, self.spacing, self.steps, self.sampler = levels, spacing, steps, Renoise()
 
     def error(self, given: Class) -> Tensor:
-        now, after = given.some([*Trailing()(given.schedule, self.levels), CLEAN])
+        now, after = given.some([*self.spacing(given.schedule, self.levels), CLEAN])
         z = now.noised(given.x, given.eps)
         with torch.no_grad():
             reached = _jump(given.teacher(z, now), after)
