@@ -95,11 +95,14 @@ def test_the_collapse_of_a_plain_gan_is_found_and_alarmed_about(seed: int, tmp_p
     assert read_journal(run.journal_path)[-1]["alarm_made_reach"] == 1
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_critic_whose_slope_is_held_loses_no_modes(seed: int, tmp_path: Path) -> None:
-    """Long before samples are sharp; no alarm is a warning, which would be an error here."""
-    quick = ["training.steps=150", "training.ema=0.9", "objective.turns=2"]
-    assert symptoms(doctor(train_points(tmp_path, "grid2d-wasserstein", f"seed={seed}", *quick))) == set()
+    """Plain networks as above, long before samples are sharp; an alarm would be a warning, which is an error here."""
+    critic = 'objective.critic={kind="mlp", widths=[128, 128, 128], activation="leaky_relu"}'
+    held = ['objective.game={kind="wasserstein"}', 'objective.penalty={kind="gradient", weight=0.1}', critic]
+    rates = ["training.learning_rate=5e-4", "training.learning_rates={critic=1e-3}", "training.betas=[0.0, 0.9]"]
+    longer = ["training.steps=250", "objective.turns=3"]
+    assert symptoms(doctor(train_points(tmp_path, "grid2d-gan", f"seed={seed}", *held, *rates, *longer))) == set()
 
 
 @pytest.mark.parametrize(("kept", "collapsed"), [(25, False), (24, False), (20, True), (5, True), (1, True)])
