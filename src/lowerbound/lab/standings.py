@@ -331,7 +331,7 @@ def _objective(entrant: Entrant) -> str:
     of = f" ({game['kind']})" if isinstance(game, dict) else ""
     density = recipe.model.get("density")
     made = f", density: {density['kind']}" if isinstance(density, dict) else ""
-    return f"{recipe.objective['kind']}{of} of `{recipe.model['kind']}`{made}"
+    return f"{recipe.objective['kind']}{of} of {recipe.model['kind']}{made}"
 
 
 def _lost(outcome: Outcome) -> bool:
