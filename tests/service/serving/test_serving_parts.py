@@ -19,10 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lowerbound.errors import UsageError
+from lowerbound.errors import NotSupportedError, UsageError
+from lowerbound.model.build import build_model
+from lowerbound.model.spec import DataSpec
 from lowerbound.service.monitoring.incidents import Incidents as KeptIncidents
 from lowerbound.service.registry.registry import Registry
 from lowerbound.service.serving.arrays import read_npy, to_json, write_npy
+from lowerbound.service.serving.contract import Contract
 from lowerbound.service.serving.gate import Incident, Incidents, keep
 from lowerbound.service.serving.keys import Keys, make_key
 from lowerbound.service.serving.metrics import Metrics, leave, merged
@@ -260,6 +263,13 @@ def test_the_gate_closes_only_an_incident_that_is_all_its_own(registry: Path, tm
         (200.0, ("flat-inputs",)),
         (None, ("flat-inputs", "drift-latent")),
     ]
+
+
+def test_a_model_of_texts_is_not_taken_for_one_of_labels() -> None:
+    table = {"kind": "described", "inner": {"kind": "density", "density": {"kind": "flow"}}}
+    model = build_model(table, DataSpec((2,), None, 3, words=("", "red", "blue")), 0)
+    with pytest.raises(NotSupportedError, match="--context"):
+        Contract.of(model, ())
 
 
 def test_slow_answers_alert_with_advice_after_some_windows(caplog: pytest.LogCaptureFixture) -> None:

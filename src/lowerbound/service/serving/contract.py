@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from lowerbound.errors import UsageError
+from lowerbound.errors import NotSupportedError, UsageError
 from lowerbound.model.families.family import Family
 from lowerbound.service.serving.payload import Array
 from lowerbound.service.serving.problems import RefusedError
@@ -44,8 +44,17 @@ class Contract:
 
     @staticmethod
     def of(model: Family, groups: tuple[str, ...]) -> Contract:
-        """The contract of a model with these groups of codes."""
+        """The contract of a model with these groups of codes.
+
+        Raises:
+            NotSupportedError: it is conditional on texts.
+        """
         data, preparation = model.data, model.preparation
+        if data.words:
+            raise NotSupportedError(
+                "this model is told what to make by texts, and requests give numbers of labels; use "
+                "`lowerbound sample --context`, or serve a model of labels."
+            )
         plain = data.levels is not None and preparation.vocabulary is None
         return Contract(
             event=tuple(data.event),
