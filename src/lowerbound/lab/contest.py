@@ -54,7 +54,13 @@ RECIPES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "mnist": {
         "vae": ("mnist",),
-        "gan": ("mnist-gan",),
+        "gan": (
+            "digits-gan",
+            'data={kind="mnist"}',
+            "model.latent=64",
+            "model.network.widths=[512, 512]",
+            "objective.critic.widths=[512, 512]",
+        ),
         "diffusion": ("digits-diffusion", 'data={kind="mnist"}'),
         "autoregressive": ("digits-pixelcnn", 'data={kind="mnist"}'),
         "flow": ("digits-glow", 'data={kind="mnist"}'),
