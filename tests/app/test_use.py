@@ -34,8 +34,8 @@ def saved(path: Path, array: Any) -> Path:
 
 @pytest.mark.parametrize("name", ["rows.txt", "rows", "rows.npz", ".png"])
 def test_an_unknown_extension_is_refused_before_any_work(cli: Cli, gmm2d: Path, tmp_path: Path, name: str) -> None:
-    cli("sample", gmm2d, "--out", tmp_path / name).refused(2, name, ".npy or .png")
-    cli("reconstruct", "no-such-run", "--out", tmp_path / name).refused(2, name, ".npy or .png")
+    cli("sample", gmm2d, "--out", tmp_path / name).refused(2, name, ".npy, .png or .gif")
+    cli("reconstruct", "no-such-run", "--out", tmp_path / name).refused(2, name, ".npy, .png or .gif")
     assert not list(tmp_path.iterdir())
 
 

@@ -119,6 +119,12 @@ class Patient:
         rows = self.case.first(SAMPLES)
         return use.sample(self.model, len(rows.raw), self.case.settings.seed, rows.context).double()
 
+    @cached_property
+    def draws(self) -> Tensor:
+        """Draws of p(x|z) for prior samples, (S, *event), in double precision; they should lie where rows do."""
+        rows = self.case.first(SAMPLES)
+        return use.sample(self.model, len(rows.raw), self.case.settings.seed, rows.context, "sample").double()
+
     @property
     def peak(self) -> float:
         """The difference of the largest and smallest value there can be; of real numbers, that of the rows."""

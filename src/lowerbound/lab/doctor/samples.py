@@ -13,7 +13,7 @@ LOST = 0.1  # share of the rows that may lie where no samples are
 
 def mode_collapse(patient: Patient) -> Diagnosis | None:
     """Samples leave out places where rows are; modes need not be known."""
-    real, known, samples = patient.real, patient.known, patient.samples
+    real, known, samples = patient.real, patient.known, patient.draws
     if not bool(torch.isfinite(known).all()):
         raise NotSupportedError("values of training rows are missing.")
     lost = lost_rows(known, real, samples)
