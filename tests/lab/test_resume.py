@@ -70,8 +70,7 @@ def test_two_processes_killed_and_resumed_are_equal_to_the_bit(tmp_path: Path) -
         time.sleep(0.001)
     for child in children:
         child.kill()
-        child.wait(timeout=60)
-    assert [child.returncode for child in children] == [-signal.SIGKILL] * 2
+    assert [child.wait(timeout=60) for child in children] == [-signal.SIGKILL] * 2
     for out in (torn, whole):
         assert [child.wait(timeout=200) for child in pair(out)] == [0, 0]
     assert_same_run(whole, torn)

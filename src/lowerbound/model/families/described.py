@@ -35,7 +35,7 @@ class Described(Family):
         super().__init__()
         self.data, self.text, self.inner = data, text, inner
         self.latents, self.roles, self.infers_context = inner.latents, dict(inner.roles), inner.infers_context
-        self.values: Mapping[str, int] = inner.values
+        self.values: Mapping[str, int] = dict(inner.values)
         self.reader = next((role for role in ("decoder", "prior") if role in self.roles), next(iter(self.roles), ""))
 
     @classmethod

@@ -33,7 +33,7 @@ class LowRank(Family):
     def __init__(self, inner: Family, rank: int) -> None:
         super().__init__()
         adapt(inner, rank)
-        self.inner, self.data, self.latents, self.values = inner, inner.data, inner.latents, inner.values
+        self.inner, self.data, self.latents, self.values = inner, inner.data, inner.latents, dict(inner.values)
         self.roles, self.infers_context, self.reads_words = dict(inner.roles), inner.infers_context, inner.reads_words
 
     @classmethod

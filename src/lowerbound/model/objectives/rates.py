@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lowerbound.errors import NotSupportedError
 from lowerbound.model.evidence import Evidence
 from lowerbound.model.objectives.objective import Loss, Needs, Objective, bound_loss
 from lowerbound.model.objectives.schedules import Schedule, constant
@@ -45,6 +46,8 @@ class FreeBits(Objective):
 
     def forward(self, evidence: Evidence, step: int, player: str, noise: Noise) -> Loss:
         floor, beta, rates = self.free_bits(step), self.beta(step), evidence.rates()
+        if not evidence.latents:
+            raise NotSupportedError("`free-bits` has a floor for each unit, and this model has no latents; use `elbo`.")
         each = _means(evidence, evidence.rates_per_unit() if self.per == "unit" else rates[1])
         clamped = torch.cat([mean.clamp_min(floor).flatten() for mean in each.values()]).sum()
         below = torch.cat([(mean < floor).flatten() for mean in each.values()]).sum()
