@@ -61,6 +61,7 @@ def test_an_incident_is_seen_named_and_mended_a_bad_candidate_goes_and_a_silent_
 
 @pytest.mark.real
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(REAL is None, reason="LOWERBOUND_DATA names no folder")
 def test_the_same_on_fashion_mnist_with_no_old_slice_more_than_two_percent_worse(tmp_path: Path) -> None:
     """With a third of the scene's training, which is most of its time."""
