@@ -51,6 +51,7 @@ class ModelDrift:
         extractor: hash of what made the features.
         rows: N.
         points: by which the distance may grow.
+        share: of what it was when the version was shipped, by which it may grow if that is more.
         level: of the interval of the growth.
 
     Attributes:
@@ -63,18 +64,21 @@ class ModelDrift:
     """
 
     def __init__(
-        self, real: Tensor, made: Tensor, extractor: str, rows: int = ROWS, points: float = POINTS, level: float = LEVEL
+        self,
+        real: Tensor,
+        made: Tensor,
+        extractor: str,
+        rows: int = ROWS,
+        points: float = POINTS,
+        share: float = 0.0,
+        level: float = LEVEL,
     ) -> None:
-        self.points, self._rows, self._extractor = points, rows, extractor
+        self._rows, self._extractor = rows, extractor
         self._reach = float(norm.isf(level / 2))
         self._real = self._counted(real)
         self._shipped = frechet_distance(real, self._counted(made)), kernel_distance(real, made)
+        self.points = max(points, share * _value(self._shipped[0]))
         self.verdict: ModelVerdict | None = None
-
-    @property
-    def shipped(self) -> float:
-        """The Fréchet distance of the rows that were made when the version was shipped."""
-        return _value(self._shipped[0])
 
     def update(self, made: Tensor, extractor: str) -> ModelVerdict:
         """Look at features of newly made rows, (N, F).
@@ -88,7 +92,7 @@ class ModelDrift:
                 f"features of the extractor {extractor} cannot be compared with those of {self._extractor}; use one."
             )
         frechet, kernel = frechet_distance(self._real, self._counted(made)), kernel_distance(self._real, made)
-        growth = _value(frechet) - self.shipped
+        growth = _value(frechet) - _value(self._shipped[0])
         reach = self._reach * math.hypot(frechet.stderr or 0.0, self._shipped[0].stderr or 0.0)
         self.verdict = ModelVerdict(
             alarm=growth > max(self.points, reach),

@@ -297,7 +297,8 @@ class Monitor:
         incidents = self.incidents.all(version.name)
         opened = [one.opened for one in incidents if one.open and ALERTS[one.kind].trouble == "requests"]
         length = found.until - found.since  # of a look: an incident is opened at the end of one
-        since = min([found.since, *(max(at - length, self._quiet(version.name)) for at in opened)])
+        since = max(min(opened) - length, self._quiet(version.name)) if opened else found.since
+        since = min(found.since, since)
         if since < found.since:
             behind = self.read(version, since, found.until + 1e-6, REQUESTS).recent(REQUESTS)
         else:

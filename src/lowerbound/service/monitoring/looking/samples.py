@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lowerbound.errors import DataError, TooFewError
 from lowerbound.files import read_json, write_json
 from lowerbound.lab.checkpoint import read_tensors, write_tensors
 from lowerbound.lab.data.load import load_data
 from lowerbound.lab.data.rows import Batch
-from lowerbound.lab.evaluation.features import OWN, RAW, Extractor, make_extractor
+from lowerbound.lab.evaluation.features import OWN, RAW, make_extractor
 from lowerbound.lab.generation.use import sample
 from lowerbound.lab.run import Run, load
 from lowerbound.noise import generator
@@ -100,9 +99,8 @@ def look_at_samples(
         NotSupportedError: codes that are discrete.
     """
     path = telemetry / FOLDER / version.name / f"{_plain(features)}.json"
-    if freeze or not path.is_file():
-        write_json(path, {"hash": version.hash, "number": version.number, "rows": rows})
-    kept = read_json(path)
+    new = freeze or not path.is_file()
+    kept = {"hash": version.hash, "number": version.number, "rows": rows} if new else read_json(path)
     if kept["rows"] != rows:
         raise DataError(
             f"{kept['rows']:,} rows of {version.name}:{kept['number']} were frozen, and distances of {rows:,} cannot "
@@ -116,10 +114,13 @@ def look_at_samples(
     if not store.is_file():
         made = extractor(sample(model, rows, seed, real.context))
         write_tensors(store, {"real": extractor(real.raw.float()), "made": made})
-    features_kept = read_tensors(store)
-    drift = ModelDrift(features_kept["real"], features_kept["made"], extractor.hash, rows)
-    drift.points = _allowed(points, features, drift)
-    verdict = drift.update(_made(version, extractor, rows, seed + 1, real), extractor.hash)
+    if new:  # last: what was frozen before stays until this is whole
+        write_json(path, kept)
+    known = read_tensors(store)
+    allowed, share = _allowed(points, features)
+    drift = ModelDrift(known["real"], known["made"], extractor.hash, rows, allowed, share)
+    judged = model if version.hash == frozen.hash else load(version.path)
+    verdict = drift.update(extractor(sample(judged, rows, seed + 1, real.context)), extractor.hash)
     return Sampled(
         version.name, version.number, frozen.number, time.time(), rows, extractor.name, drift.points, verdict
     )
@@ -139,10 +140,11 @@ def keep_sampled(found: Sampled, version: Version, telemetry: Path) -> Incident 
     return incident
 
 
-def _allowed(points: float | None, features: str, drift: ModelDrift) -> float:
+def _allowed(points: float | None, features: str) -> tuple[float, float]:
+    """Points, and the share of the frozen distance, by which the distance may grow."""
     if points is not None:
-        return points
-    return SHARE * drift.shipped if features in (OWN, RAW) else POINTS
+        return points, 0.0
+    return (0.0, SHARE) if features in (OWN, RAW) else (POINTS, 0.0)
 
 
 def _real(version: Version, rows: int, data_dir: Path | None) -> Batch:
@@ -154,10 +156,6 @@ def _real(version: Version, rows: int, data_dir: Path | None) -> Batch:
             f"{version.reference} was trained on {len(data):,} rows, and {rows:,} are asked for; give fewer --rows."
         )
     return data.take(torch.randperm(len(data), generator=generator(0))[:rows])
-
-
-def _made(version: Version, extractor: Extractor, rows: int, seed: int, real: Batch) -> Tensor:
-    return extractor(sample(load(version.path), rows, seed, real.context))
 
 
 def _plain(features: str) -> str:
