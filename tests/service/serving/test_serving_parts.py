@@ -6,10 +6,13 @@ import contextlib
 import io
 import json
 import logging
+import socket
 import stat
 import struct
+import sys
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +37,7 @@ from lowerbound.service.serving.pictures import read_picture, tiled, write_png
 from lowerbound.service.serving.problems import RefusedError
 from lowerbound.service.serving.recorder import LatencyWatch
 from lowerbound.service.serving.settings import read_settings
-from lowerbound.service.serving.supervisor import Supervisor
+from lowerbound.service.serving.supervisor import Supervisor, listen, take_no_more
 from lowerbound.service.serving.writing import chosen, forms_of
 
 EVENT = (3, 12, 10)
@@ -211,6 +214,29 @@ def test_keys_are_kept_as_hashes_and_spent(tmp_path: Path) -> None:
     keys.refresh()
     with pytest.raises(RefusedError):
         keys.check(key)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux filters packets of a listening socket")
+def test_who_comes_during_the_end_is_refused_and_never_reset() -> None:
+    listener = listen("127.0.0.1", 0)
+    address = listener.getsockname()
+    early = socket.create_connection(address, timeout=5)
+    take_no_more(listener)
+    with ThreadPoolExecutor() as pool:
+        late = pool.submit(socket.create_connection, address, timeout=5)
+        time.sleep(0.1)
+        assert not late.done()
+        taken, _ = listener.accept()
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+        listener.close()
+        with pytest.raises(ConnectionRefusedError):
+            late.result()
+    for word in (b"what was connected", b"stays so"):
+        early.sendall(word)
+        assert taken.recv(64) == word
+    early.close()
+    taken.close()
 
 
 def test_without_keys_only_the_loopback_is_listened_on() -> None:

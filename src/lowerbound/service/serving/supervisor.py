@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import os
 import selectors
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -23,6 +25,7 @@ from lowerbound.service.serving.options import Options, Order, Place, is_loopbac
 WRONG_USE = 2  # exit code of a worker that would fail again
 SILENT_S, LOADING_S = 15.0, 120.0  # without a sign of life: of one that serves, of one that loads
 FAST_DEATH_S, LONGEST_WAIT_S = 5.0, 30.0
+SO_ATTACH_FILTER = 26  # of Linux; the socket module does not name it
 logger = logging.getLogger("lowerbound.serving")
 
 
@@ -60,7 +63,7 @@ class Supervisor:
         if options.keys:
             read_keys(Path(options.keys))  # to say at once what is wrong with them
         self._options, self._say = options, say
-        self._listener = _listen(options.host, options.port)
+        self._listener = listen(options.host, options.port)
         self._children: dict[int, _Child] = {}
         self._waits: dict[int, tuple[float, float]] = {}
         self._selector = selectors.DefaultSelector()
@@ -157,6 +160,7 @@ class Supervisor:
 
     def _finish(self) -> None:
         """Let all workers finish what they have begun."""
+        take_no_more(self._listener)
         self._listener.close()
         for child in self._children.values():
             child.process.terminate()
@@ -171,7 +175,7 @@ class Supervisor:
             os.close(child.pulse)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """A listening socket.
 
     Raises:
@@ -188,3 +192,24 @@ def _listen(host: str, port: int) -> socket.socket:
         raise UsageError(f"{host}:{port} cannot be listened on ({error.strerror}); choose another --port.") from None
     listener.setblocking(False)
     return listener
+
+
+def take_no_more(listener: socket.socket) -> None:
+    """Drop the first packet of every new connection, and no other, from now on.
+
+    A listening socket that is closed resets the connections that wait in its queue, though their clients were told
+    that they are connected. So the queue must be empty, and nothing may come into it, before the last process closes
+    it. A client that comes now tries again after a second, by itself, and then is refused or served by a successor.
+    Only Linux has such a filter; elsewhere the last instant before the end stays a race.
+    """
+    if sys.platform != "linux":
+        return
+    load_flags, one_further_if_syn = (0x30, 0, 0, 13), (0x45, 1, 0, 0x02)
+    keep, drop = (0x06, 0, 0, 0xFFFFFFFF), (0x06, 0, 0, 0)
+    lines = b"".join(struct.pack("HBBI", *line) for line in (load_flags, one_further_if_syn, keep, drop))
+    held = ctypes.create_string_buffer(lines, len(lines))
+    program = struct.pack("HP", len(lines) // 8, ctypes.addressof(held))
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+    except OSError as error:
+        logger.warning("connections that come during the end may be reset (%s)", error.strerror)

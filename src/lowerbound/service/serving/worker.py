@@ -268,6 +268,8 @@ class _Server(uvicorn.Server):
     async def drain(self, door: Door, most_s: float) -> None:
         """Take no new connections, answer all that was asked, and close what is quiet."""
         door.draining = True
+        for _ in range(5):  # turns of the loop, in which it accepts whoever is in the queue
+            await asyncio.sleep(0.02)
         for server in self.servers:
             server.close()
         end = time.monotonic() + most_s
