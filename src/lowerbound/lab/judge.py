@@ -26,7 +26,7 @@ from lowerbound.lab.evaluation.disentanglement import disentanglement_results
 from lowerbound.lab.evaluation.distances import FEWEST
 from lowerbound.lab.evaluation.features import make_extractor
 from lowerbound.lab.evaluation.latents import Group, latent_results, points
-from lowerbound.lab.evaluation.modes import mode_results, true_nll
+from lowerbound.lab.evaluation.modes import mode_results, true_log_density
 from lowerbound.lab.evaluation.perceptual import Perceptual, perceptual_results
 from lowerbound.lab.evaluation.probes import linear_probe, path_results, small_prior_gain
 from lowerbound.lab.evaluation.quality import quality_results, sample_holes
@@ -143,7 +143,7 @@ def judge(
     case = Case(model, dataset, settings)
     _check_files(settings, model)
     judgement = Judgement(dict(protocol), {}, {}, {})
-    _add_bounds(judgement, case, watch)
+    best = _add_bounds(judgement, case, watch)
     judgement.attempt("simulated_annealed_lower_nats", lambda: _sandwich(case))
     for name, group in case.groups.items():
         _add_group(judgement, case, name, group)
@@ -158,7 +158,7 @@ def judge(
     _add_labels(judgement, case)
     judgement.attempt("path_length", lambda: path_results(model, first.raw, first.context, settings.seed))
     if dataset.truth is not None:
-        judgement.results.update(_modes(case, dataset.truth))
+        judgement.results.update(_modes(case, dataset.truth, best))
     return judgement
 
 
@@ -186,7 +186,8 @@ def _check_files(settings: Evaluation, model: Family) -> None:
         Perceptual(Path(settings.perceptual))
 
 
-def _add_bounds(judgement: Judgement, case: Case, watch: Callable[[int, int], None] | None) -> None:
+def _add_bounds(judgement: Judgement, case: Case, watch: Callable[[int, int], None] | None) -> Tensor | None:
+    """Add what is known of the likelihood; returns the best bound on that of each row, (N,) nats, if there is one."""
     model = case.model
     try:
         found = bounds(model, case.batches(watch=watch), case.settings.samples)
@@ -195,13 +196,14 @@ def _add_bounds(judgement: Judgement, case: Case, watch: Callable[[int, int], No
         if case.groups and all(group.rates for group in case.groups.values()):
             rates = [torch.cat(group.rates).double().sum(dim=1) for group in case.groups.values()]
             judgement.results["rate_nats"] = mean_result(torch.stack(rates).sum(dim=0), "estimate")
-        return
+        return None
     dimensions, way = None if model.data.levels is None else model.data.size, model.preparation
     judgement.results.update(bound_results(found, way.log_jacobian, dimensions, way.bound_needs_noise))
     judgement.curves["importance_bound_nats"] = convergence(found)
     judgement.protocol["rate"] = found.rate_kind
     if found.refused:
         judgement.refused["nll_nats"] = found.refused
+    return found.best
 
 
 def _sandwich(case: Case) -> dict[str, Result]:
@@ -329,8 +331,8 @@ def _probe(case: Case, name: str, learnt: Tensor, known: Tensor, judged: Tensor,
     return {name: linear_probe(learnt, known, judged, asked)}
 
 
-def _modes(case: Case, truth: Mixture) -> dict[str, Result]:
-    """How made and real rows lie around the known centres."""
+def _modes(case: Case, truth: Mixture, log_q: Tensor | None) -> dict[str, Result]:
+    """How made and real rows lie around the known centres, and how far log q of the judged rows is below the truth."""
     settings = case.settings
     results: dict[str, Result] = {}
     observations: dict[str, use.Observe] = {"generated": "point", "observed": "sample"}
@@ -339,7 +341,11 @@ def _modes(case: Case, truth: Mixture) -> dict[str, Result]:
         results |= mode_results(made, truth.centres, truth.sigma, prefix)
     real = case.first(case.count).raw
     results |= mode_results(real, truth.centres, truth.sigma, "real")
-    results["true_nll_nats"] = true_nll(real, truth.centres, truth.sigma)
+    log_p = true_log_density(real, truth.centres, truth.sigma)
+    results["true_nll_nats"] = mean_result(log_p, "exact", -1.0)
+    if log_q is not None:
+        above = log_p - (log_q + case.model.preparation.log_jacobian)
+        results["nll_above_true_nats"] = mean_result(above, "upper_bound")
     return results
 
 

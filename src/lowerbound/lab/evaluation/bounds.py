@@ -42,6 +42,11 @@ class Bounds:
     refused: str | None = None
     exact: bool = False
 
+    @property
+    def best(self) -> Tensor:
+        """The tightest on average of those that there are, (N,)."""
+        return self.importance[max(self.importance)] if self.importance else self.elbo
+
 
 @torch.no_grad()
 def bounds(model: Family, batches: Iterable[Prepared], samples: int) -> Bounds:
@@ -106,13 +111,11 @@ def bound_results(found: Bounds, log_jacobian: float, dimensions: int | None, de
         "distortion_nats": mean_result(found.distortion, "estimate"),
         "rate_nats": mean_result(found.rate, "estimate"),
     }
-    best = found.elbo
     if found.importance:
-        best = found.importance[max(found.importance)]
-        results["nll_nats"] = mean_result(best, "exact" if found.exact else "upper_bound", -1.0)
+        results["nll_nats"] = mean_result(found.best, "exact" if found.exact else "upper_bound", -1.0)
     if dimensions is not None:
         kind: Kind = "exact" if found.exact and not dequantised else "upper_bound"
-        results["bits_per_dim"] = mean_result(best + log_jacobian, kind, -1 / (dimensions * math.log(2)))
+        results["bits_per_dim"] = mean_result(found.best + log_jacobian, kind, -1 / (dimensions * math.log(2)))
     return results
 
 
