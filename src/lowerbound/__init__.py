@@ -57,6 +57,7 @@ _PUBLIC = {
     "make_loop": "lowerbound.lab.experiment",
     "make_trial": "lowerbound.lab.reproduction",
     "manifold": "lowerbound.lab.generation.paths",
+    "numbers_context": "lowerbound.app.rows",
     "parse_over": "lowerbound.lab.sweep",
     "pictures_of": "lowerbound.lab.judge_foreign",
     "plan_contest": "lowerbound.lab.contest",

@@ -181,8 +181,13 @@ def read_latents(path: Path, model: Family) -> Latents:
 def label_context(model: Family, label: int | None, count: int) -> Context | None:
     """The context of `count` rows that all have a label; without one each class in turn, if the model has classes."""
     classes = model.data.context
-    if model.data.words:
+    if classes and model.data.contexts == "texts":
         raise UsageError('this model is conditional on texts: say what to make, as in `sample RUN --context "..."`.')
+    if classes and model.data.contexts == "numbers":
+        raise UsageError(
+            f"this model is conditional on {classes} numbers and not on labels: give them, as in "
+            "`sample RUN --context FILE.npy`."
+        )
     if label is None:
         return _labels(model.data, torch.arange(count) % classes) if classes else None
     return _labels(model.data, torch.full((count,), label))
@@ -197,6 +202,29 @@ def text_context(run: Path | str, text: str, count: int) -> Context:
     """
     read = reading_of(Run(run).recipe().data, Run(run).data_spec()).read([text])
     return Context.of(read.vector.expand(count, -1))
+
+
+def numbers_context(model: Family, path: Path, count: int) -> Context:
+    """The contexts of `count` rows from an array, (C,) for all of them or (count, C) for one each.
+
+    Raises:
+        UsageError: the model is not conditional on numbers, or on as many as these.
+        DataError: a file that holds none.
+    """
+    data = model.data
+    if not data.context or data.contexts != "numbers":
+        told = f"on {data.contexts}" if data.context else "at all"
+        raise UsageError(f"--context {path} was given, but this model is not conditional on numbers ({told}).")
+    found = _load_array(path)
+    if not isinstance(found, np.ndarray):
+        raise DataError(f"{path} holds several arrays; give contexts as one array in .npy.")
+    vectors = _numbers(found, path)
+    if tuple(vectors.shape) not in ((data.context,), (count, data.context)):
+        raise UsageError(
+            f"{path} has shape {list(vectors.shape)}; {count} rows of this run need [{data.context}] or "
+            f"[{count}, {data.context}]."
+        )
+    return Context.of(vectors.float().expand(count, -1))
 
 
 def _labels(spec: DataSpec, labels: Tensor) -> Context:

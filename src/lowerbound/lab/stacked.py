@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from lowerbound.errors import RunError
@@ -42,7 +41,7 @@ def stack_runs(second: Run | Path | str, out: Path | str) -> Run:
     spec = above.data_spec()
     run.path.mkdir(parents=True, exist_ok=True)
     with run.locked():
-        known = replace(below.data_spec(), context=spec.context, words=spec.words)
+        known = spec.conditioning(below.data_spec())
         run.start(_together(below.recipe(), recipe), known)
         run.finish(weights, 0)
     run.model()

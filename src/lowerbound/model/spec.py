@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -29,6 +29,7 @@ ColumnKind = Literal["real", "category", "count", "binary"]
 # What the axes of a row are: places in a grid (or columns, or times); points of a cloud, in no order; points of space
 # in no order, each with whether it lies inside.
 Geometry = Literal["grid", "cloud", "queries"]
+Contexts = Literal["labels", "texts", "numbers"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class DataSpec:
         columns: of a table, one for each value of a row (D,); empty for other data.
         vocabulary: what each token stands for, where tokens are text; the first is the padding. Empty for other data.
         words: what each number of a context stands for, where contexts are texts; the first is none. Else empty.
+        contexts: what a context says: a label (one-hot), a text, or other numbers, as given pixels or a direction.
         geometry: "grid" where a value has its place in the row; "cloud" for points (P, D) and "queries" for points with
             an occupancy (P, D + 1), both in no order.
     """
@@ -72,12 +74,17 @@ class DataSpec:
     columns: tuple[Column, ...] = ()
     vocabulary: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
+    contexts: Contexts = "labels"
     geometry: Geometry = "grid"
 
     @property
     def size(self) -> int:
         """Values in one row."""
         return math.prod(self.event)
+
+    def conditioning(self, other: DataSpec) -> DataSpec:
+        """Another's facts, with the contexts of this one."""
+        return replace(other, context=self.context, contexts=self.contexts, words=self.words)
 
     @property
     def context_features(self) -> int:

@@ -293,7 +293,7 @@ def test_the_gate_closes_only_an_incident_that_is_all_its_own(registry: Path, tm
 
 def test_a_model_of_texts_is_not_taken_for_one_of_labels() -> None:
     table = {"kind": "described", "inner": {"kind": "density", "density": {"kind": "flow"}}}
-    model = build_model(table, DataSpec((2,), None, 3, words=("", "red", "blue")), 0)
+    model = build_model(table, DataSpec((2,), None, 3, words=("", "red", "blue"), contexts="texts"), 0)
     with pytest.raises(NotSupportedError, match="--context"):
         Contract.of(model, ())
 

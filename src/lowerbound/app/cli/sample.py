@@ -39,7 +39,11 @@ def sample(
     temperature: Annotated[float, typer.Option(min=0.0, help="Scales sigma of the latents.")] = 1.0,
     label: Annotated[int | None, typer.Option(min=0, help="For a conditional model; default: each in turn.")] = None,
     context: Annotated[
-        str | None, typer.Option(help='For a model that reads texts: what to make, as "a red circle at the left".')
+        str | None,
+        typer.Option(
+            help='For a model that reads texts: what to make, as "a red circle at the left"; for one that is '
+            "conditional on numbers: a file of them (.npy), of one row for all or of one each."
+        ),
     ] = None,
     observe: Observe = "point",
     use: Annotated[
@@ -55,6 +59,8 @@ def sample(
         raise UsageError("--label and --context were both given; a row has one context, so give one of them.")
     if context is None:
         known = lowerbound.label_context(model, label, count)
+    elif Path(context).suffix == ".npy":
+        known = lowerbound.numbers_context(model, Path(context), count)
     else:
         known = lowerbound.text_context(run, context, count)
     rows = lowerbound.sample(model, count, seed, known, observe, temperature)

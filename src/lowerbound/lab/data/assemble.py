@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,8 @@ def assemble(
 
     width = classes if vectors is None else vectors.shape[1]
     spec = DataSpec(tuple(raw.shape[1:]), levels, width, len(split.train), columns, vocabulary)
+    if vectors is not None:
+        spec = replace(spec, contexts="numbers")
     found = divided(findings, placed(split)) if findings else ()
     rows = {part_name: part(index) for part_name, index in split.parts().items()}
     return Dataset(name, spec, **rows, source=source, findings=found)  # type: ignore[arg-type]

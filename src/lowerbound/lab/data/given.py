@@ -88,5 +88,6 @@ def with_given_frames(source: Dataset, frames: GivenFrames) -> Dataset:
     for chosen in frames:
         frame_mask(source.spec.event, chosen)
     parts = {name: GivenRows(source.split(name), frames) for name in ("train", "validation", "test")}
-    spec = replace(source.spec, context=source.spec.size + source.spec.event[1], examples=len(parts["train"]))
+    width = source.spec.size + source.spec.event[1]
+    spec = replace(source.spec, context=width, contexts="numbers", examples=len(parts["train"]))
     return replace(source, spec=spec, **parts, findings=())  # type: ignore[arg-type]

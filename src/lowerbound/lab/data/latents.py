@@ -63,5 +63,5 @@ def with_contexts(codes: Dataset, source: Dataset) -> Dataset:
         every = torch.arange(len(codes.split(split)))
         rows = codes.split(split)
         parts[split] = InMemory(rows.take(every).raw, source.split(split).take(every).context, rows.labels)
-    spec = replace(codes.spec, context=source.spec.context, words=source.spec.words)
+    spec = source.spec.conditioning(codes.spec)
     return replace(codes, spec=spec, train=parts["train"], validation=parts["validation"], test=parts["test"])

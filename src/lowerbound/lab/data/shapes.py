@@ -87,7 +87,7 @@ def captioned_shapes(
     first = parts["train"].context
     width = 0 if first is None else first.vector.shape[1]
     words = () if first is None else reading.words
-    spec = DataSpec((3, size, size), 256, width, count, words=words)
+    spec = DataSpec((3, size, size), 256, width, count, words=words, contexts="texts")
     read = read_attributes if context == "text" else None
     return Dataset("captioned-shapes", spec, parts["train"], parts["validation"], parts["test"], read=read)
 

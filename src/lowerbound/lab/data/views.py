@@ -56,7 +56,7 @@ def shapes3d_views(
         parts[split] = InMemory(rows, None if vectors is None else Context.of(vectors), shown.kind)
     given = parts["train"].context
     width = 0 if given is None else given.vector.shape[1]
-    spec = DataSpec((3, size, size), 256, width, examples=count)
+    spec = DataSpec((3, size, size), 256, width, examples=count, contexts="numbers")
     return Dataset("shapes3d-views", spec, parts["train"], parts["validation"], parts["test"])
 
 

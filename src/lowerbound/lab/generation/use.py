@@ -125,7 +125,7 @@ def fitting_context(model: Family, context: Context | None, count: int) -> Conte
     classes = model.data.context
     if context is None:
         if classes and not model.infers_context:
-            raise ShapeError("this model is conditional: give a context (--label N on the command line).")
+            raise ShapeError("this model is conditional: give a context (--label N or --context on the command line).")
         return None
     if tuple(context.vector.shape) != (count, classes):
         needed = f"one of shape {[count, classes]}" if classes else "none, for this model is not conditional"

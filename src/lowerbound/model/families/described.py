@@ -47,7 +47,9 @@ class Described(Family):
                 'it, or data with captions (`data.context = "text"`).'
             )
         encoder = text(len(data.words), data.context)
-        return cls(data, encoder, inner(replace(data, context=encoder.tokens * encoder.width, words=())))
+        return cls(
+            data, encoder, inner(replace(data, context=encoder.tokens * encoder.width, words=(), contexts="numbers"))
+        )
 
     @property
     def preparation(self) -> Preparation:

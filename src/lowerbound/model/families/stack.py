@@ -51,7 +51,7 @@ class Stack(Family):
             )
         self.first, self.second = first.requires_grad_(False), second
         above = second.data
-        self.data = first.data if first.data.context else replace(first.data, context=above.context, words=above.words)
+        self.data = first.data if first.data.context else above.conditioning(first.data)
         self.reads_words = second.reads_words
         self.latents = {**first.latents, **{f"second_{k}": v for k, v in second.latents.items()}}
         self.values = {**first.values, **{f"second_{k}": v for k, v in second.values.items()}}

@@ -47,12 +47,12 @@ class Contract:
         """The contract of a model with these groups of codes.
 
         Raises:
-            NotSupportedError: it is conditional on texts.
+            NotSupportedError: it is conditional, and not on labels.
         """
         data, preparation = model.data, model.preparation
-        if data.words:
+        if data.context and data.contexts != "labels":
             raise NotSupportedError(
-                "this model is told what to make by texts, and requests give numbers of labels; use "
+                f"this model is told what to make by {data.contexts}, and requests give labels; use "
                 "`lowerbound sample --context`, or serve a model of labels."
             )
         plain = data.levels is not None and preparation.vocabulary is None
