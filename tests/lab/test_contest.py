@@ -87,6 +87,7 @@ def test_a_contest_is_trained_measured_and_gone_on_with(tmp_path: Path) -> None:
     ("data", "families", "told"),
     [
         ("digits", ["gan", "gan"], "twice"),
+        ("digits", ["here/one.toml", "there/one.toml"], "one twice"),
         ("digits", ["gmm2d"], "is on gmm2d"),
         ("gmm2d", ["flow"], "no recipe of the family flow on gmm2d"),
         ("digits", ["gann"], "gann was asked for"),

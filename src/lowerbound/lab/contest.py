@@ -166,8 +166,9 @@ def plan_contest(
         UsageError: a family without a recipe for the data, a recipe on other data, one given twice, or another plan in
             the folder.
     """
-    if twice := [name for name in families if families.count(name) > 1]:
-        raise UsageError(f"--families has {twice[0]} twice; give each once.")
+    folders = [_folder(name) for name in families]
+    if twice := [folder for folder in folders if folders.count(folder) > 1]:
+        raise UsageError(f"--families has {twice[0]} twice; give each once, and files of different names.")
     budget_s = BUDGETS.get(data, 60.0) if budget_s is None else budget_s
     asked = {name: _recipe_of(data, name) for name in families}
     path = out / "plan.json"
@@ -185,7 +186,7 @@ def plan_contest(
 def trials_of(plan: Plan, out: Path) -> list[Trial]:
     """The runs of a plan, all families' first seeds first: who stops early has seen each family."""
     return [
-        Trial(entrant.name, _within(entrant, seed), out / f"{Path(entrant.name).stem}-{seed}")
+        Trial(entrant.name, _within(entrant, seed), out / f"{_folder(entrant.name)}-{seed}")
         for seed in range(plan.seeds)
         for entrant in plan.entrants
     ]
@@ -278,6 +279,11 @@ def _clock(device: torch.device) -> Callable[[], float]:
 def write_contest(path: Path, plan: Plan, outcomes: Sequence[Outcome]) -> None:
     """Write `contest.json`: the plan and a record per run."""
     write_json(path, {"schema": SCHEMA, "plan": asdict(plan), "runs": [asdict(outcome) for outcome in outcomes]})
+
+
+def _folder(name: str) -> str:
+    """Of the runs of a family, less the number of the seed."""
+    return Path(name).stem
 
 
 def _recipe_of(data: str, name: str) -> tuple[str, ...]:
