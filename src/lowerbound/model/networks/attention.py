@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -12,35 +13,36 @@ from lowerbound.errors import ShapeError
 from lowerbound.model.networks.network import Network, Ports, dropped, with_context
 from lowerbound.model.spec import Count, Shape, Share
 
+Look = Callable[[Tensor, Tensor, Tensor], Tensor]  # queries, keys and values (N, heads, T, D) to (N, heads, T, D)
+
 
 class AttentionBlock(nn.Module):
-    """h + attention(norm(h)), then h + feedforward(norm(h)): every position sees all others.
+    """h + attention(norm(h)), then h + feedforward(norm(h)).
 
     Args:
         width: of each position.
         heads: of the attention; divides the width.
-        dropout: share of the feed-forward layer's units that are set to 0 in training.
+        dropout: share of the units of both branches that are set to 0 in training.
     """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         if width % heads:
-            raise ShapeError(f"an attention network of width {width} cannot have {heads} heads; choose a divisor.")
+            raise ShapeError(f"attention of width {width} cannot have {heads} heads; choose a divisor.")
         self.heads = heads
         self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
         # No bias: that of the keys would cancel in the softmax.
         self.in_project, self.out_project = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width)
-        self.feedforward = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), *dropped(dropout), nn.Linear(4 * width, width)
-        )
+        self.feedforward = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.drop = nn.Sequential(*dropped(dropout))
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(N, T, W) to the same shape."""
+    def forward(self, hidden: Tensor, look: Look = scaled_dot_product_attention) -> Tensor:
+        """(N, T, W) to the same shape; by default every position looks at all others."""
         parts = self.in_project(self.before(hidden)).unflatten(2, (3, self.heads, -1))
         q, k, v = parts.permute(2, 0, 3, 1, 4)  # (N, heads, T, W / heads) each
-        mixed = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        hidden = hidden + self.out_project(mixed)
-        return hidden + self.feedforward(self.between(hidden))
+        hidden = hidden + self.drop(self.out_project(look(q, k, v).transpose(1, 2).flatten(2)))
+        result: Tensor = hidden + self.drop(self.feedforward(self.between(hidden)))
+        return result
 
 
 class AttentionDown(Network):

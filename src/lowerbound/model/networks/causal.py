@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from lowerbound.errors import ShapeError
-from lowerbound.model.networks.network import dropped
+from lowerbound.model.networks.attention import AttentionBlock
+
+look_back = partial(scaled_dot_product_attention, is_causal=True)  # at itself and those before
 
 
 class Kept:
@@ -23,46 +25,14 @@ class Kept:
         self.length, self.count = length, 0
         self.keys, self.values = torch.empty(0), torch.empty(0)
 
-    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """All keys and values so far, (N, heads, t, D), with those of the next position (N, heads, 1, D)."""
+    def look(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """What the next position, (N, heads, 1, D) each, sees of itself and all before it."""
         if not self.count:
             shape = (*keys.shape[:2], self.length, keys.shape[3])
             self.keys, self.values = keys.new_empty(shape), values.new_empty(shape)
         self.keys[:, :, self.count], self.values[:, :, self.count] = keys[:, :, 0], values[:, :, 0]
         self.count += 1
-        return self.keys[:, :, : self.count], self.values[:, :, : self.count]
-
-
-class CausalBlock(nn.Module):
-    """h + attention(norm(h)), then h + feedforward(norm(h)): every position sees itself and those before it.
-
-    Args:
-        width: of each position.
-        heads: of the attention; divides the width.
-        dropout: share of the units of both branches that are set to 0 in training.
-    """
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        if width % heads:
-            raise ShapeError(f"a transformer of width {width} cannot have {heads} heads; choose a divisor.")
-        self.heads = heads
-        self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.in_project, self.out_project = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width)
-        self.feedforward = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-        self.drop = nn.Sequential(*dropped(dropout))
-
-    def forward(self, hidden: Tensor, kept: Kept | None = None) -> Tensor:
-        """A whole sequence (N, T, W), or the position (N, 1, W) after those that were kept, to the same shape."""
-        parts = self.in_project(self.before(hidden)).unflatten(2, (3, self.heads, -1))
-        q, k, v = parts.permute(2, 0, 3, 1, 4)  # (N, heads, T, W / heads) each
-        if kept is None:
-            mixed = scaled_dot_product_attention(q, k, v, is_causal=True)
-        else:
-            mixed = scaled_dot_product_attention(q, *kept.extend(k, v))
-        hidden = hidden + self.drop(self.out_project(mixed.transpose(1, 2).flatten(2)))
-        result: Tensor = hidden + self.drop(self.feedforward(self.between(hidden)))
-        return result
+        return scaled_dot_product_attention(queries, self.keys[:, :, : self.count], self.values[:, :, : self.count])
 
 
 class CausalTransformer(nn.Module):
@@ -86,7 +56,7 @@ class CausalTransformer(nn.Module):
         self.embedding = nn.Embedding(vocabulary + 1, width)  # the last row is the start of a sequence
         self.place = nn.Parameter(0.5 * torch.randn(length, width))
         self.known = nn.Linear(context, width, bias=False) if context else None
-        self.blocks = nn.ModuleList(CausalBlock(width, heads, dropout) for _ in range(depth))
+        self.blocks = nn.ModuleList(AttentionBlock(width, heads, dropout) for _ in range(depth))
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, vocabulary))
         self.start = vocabulary
 
@@ -95,7 +65,7 @@ class CausalTransformer(nn.Module):
         before = torch.cat([torch.full_like(tokens[:, :1], self.start), tokens[:, :-1]], dim=1)
         hidden = self._embed(before, slice(None), h)
         for block in self.blocks:
-            hidden = block(hidden)
+            hidden = block(hidden, look_back)
         logits: Tensor = self.head(hidden)
         return logits
 
@@ -106,7 +76,7 @@ class CausalTransformer(nn.Module):
         for index in range(self.length):
             hidden = self._embed(before, slice(index, index + 1), h)
             for block, past in zip(self.blocks, kept, strict=True):
-                hidden = block(hidden, past)
+                hidden = block(hidden, past.look)
             yield self.head(hidden)[:, 0]
             before = tokens[:, index : index + 1]
 
