@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from lowerbound.model.distributions import tree
+from lowerbound.model.distributions.folding import folded
 from lowerbound.noise import Noise
 
 TokenNetwork = Callable[[Tensor, Tensor], Tensor]
@@ -32,8 +33,7 @@ class AutoregressiveTokens(Distribution):
     def logits(self, tokens: Tensor) -> Tensor:
         """Logits of each token given those before it: tokens (*batch, T) -> (*batch, T, K)."""
         batch = torch.broadcast_shapes(self.batch_shape, tokens.shape[:-1])
-        features = self.features.expand(*batch, self.features.shape[-1]).flatten(0, -2)
-        flat = self.network(tokens.expand(*batch, self.length).reshape(-1, self.length), features)
+        flat = self.network(folded(tokens, batch), folded(self.features, batch))
         return flat.reshape(*batch, self.length, flat.shape[-1])
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from lowerbound.model.distributions import tree
+from lowerbound.model.distributions.folding import folded
 from lowerbound.noise import Noise
 
 LOGVAR = 10.0  # log variances lie between -10 and 10
@@ -52,11 +53,9 @@ class AutoregressiveMixture(Distribution):
     def terms(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log weights, means and log variances given flat z (*batch, D): each (*batch, D, M)."""
         dtype = next(self.network.parameters()).dtype
-        h = self.features
-        if h is not None:
-            h = h.expand(*z.shape[:-1], h.shape[-1]).reshape(-1, h.shape[-1]).to(dtype)
+        h = folded(self.features, z.shape[:-1])
         with torch.autocast(z.device.type, enabled=False):
-            raw = self.network(z.reshape(-1, z.shape[-1]).to(dtype), h)
+            raw = self.network(z.reshape(-1, z.shape[-1]).to(dtype), None if h is None else h.to(dtype))
         logits, mu, logvar = raw.to(z.dtype).unflatten(0, z.shape[:-1]).chunk(3, dim=-1)
         return torch.log_softmax(logits, dim=-1), mu, logvar / (1 + logvar.abs() / LOGVAR)
 

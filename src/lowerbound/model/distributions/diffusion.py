@@ -16,6 +16,7 @@ from lowerbound.model.distributions.diffusing.bounds import Bound, ContinuousTim
 from lowerbound.model.distributions.diffusing.levels import Guess, Level
 from lowerbound.model.distributions.diffusing.samplers import DDIM, Ancestral, Denoise, Sampler, Tools
 from lowerbound.model.distributions.diffusing.schedules import LogLinear, NoiseSchedule
+from lowerbound.model.distributions.folding import folded
 from lowerbound.noise import Noise
 
 # (noisy x (N, *event), features (N, *event) or None, context features (N, C) or None, level) -> what is said of x
@@ -93,7 +94,7 @@ class DiffusionDensity(Distribution):
         if self.noise is None:
             raise NotSupportedError("the density of a diffusion model is a random estimate: attach its noise first.")
         batch, process, rows = self._batch(value), self.process, self.noise.rows
-        x = value.expand(*batch, *process.event).reshape(-1, *process.event)
+        x = folded(value, batch, len(process.event))
         samples = len(x) // rows
         spread = torch.arange(samples, device=x.device)[:, None] / samples
         uniform = (self.noise.child("time").uniform(1) + spread).remainder(1.0).reshape(-1).to(x.dtype)
@@ -147,12 +148,7 @@ class DiffusionDensity(Distribution):
         return guided
 
     def _folded(self, batch: torch.Size) -> tuple[Tensor | None, Tensor | None]:
-        features, context, event = self.features, self.context, self.process.event
-        if features is not None:
-            features = features.expand(*batch, *event).reshape(-1, *event)
-        if context is not None:
-            context = context.expand(*batch, context.shape[-1]).reshape(-1, context.shape[-1])
-        return features, context
+        return folded(self.features, batch, len(self.process.event)), folded(self.context, batch)
 
 
 tree.register(DiffusionDensity, {"features": "features", "context": "context"}, ["denoiser", "process", "noise"])

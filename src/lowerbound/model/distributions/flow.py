@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from lowerbound.model.distributions import tree
+from lowerbound.model.distributions.folding import folded
 from lowerbound.noise import Noise
 
 Mapped = tuple[Tensor, Tensor]
@@ -59,11 +60,10 @@ class Flow(Distribution):
     def _map(self, function: Callable[[Tensor, Tensor | None], Mapped], values: Tensor) -> Mapped:
         batch = values.shape[: values.ndim - len(self.event_shape)]
         dtype = next(self.bijection.parameters()).dtype
-        h = self.features
-        if h is not None:
-            h = h.expand(*batch, h.shape[-1]).reshape(-1, h.shape[-1]).to(dtype)
+        h = folded(self.features, batch)
+        rows = values.reshape(-1, self.event_shape.numel()).to(dtype)
         with torch.autocast(values.device.type, enabled=False):
-            mapped, log_det = function(values.reshape(-1, self.event_shape.numel()).to(dtype), h)
+            mapped, log_det = function(rows, None if h is None else h.to(dtype))
         return mapped.reshape(values.shape).to(values.dtype), log_det.reshape(batch).to(values.dtype)
 
 

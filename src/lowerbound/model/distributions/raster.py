@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from lowerbound.model.distributions import tree
+from lowerbound.model.distributions.folding import folded
 from lowerbound.model.spec import Shape
 from lowerbound.noise import Noise
 
@@ -59,7 +60,7 @@ class Raster(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         batch = torch.broadcast_shapes(self.batch_shape, value.shape[: value.ndim - len(self.event)])
-        rows = value.expand(*batch, *self.event).reshape(-1, *self.network.shape)
+        rows = folded(value, batch, len(self.event)).reshape(-1, *self.network.shape)
         log_p: Tensor = self.network(rows, self._known(batch)).log_prob(rows)
         return log_p.reshape(batch)
 
@@ -71,19 +72,17 @@ class Raster(Distribution):
             batch: of the answer.
             choose: from the density of a place (batch shape `batch`, or (1,) for none) and its number to its value.
         """
-        folded = batch or torch.Size([1])
-        x = next(self.network.parameters()).new_zeros(folded.numel(), *self.network.shape)
-        for number, (place, p) in enumerate(self.network.unroll(x, self._known(folded))):
-            value = choose(tree.map_rows(p, lambda tensor, axis: tensor.unflatten(axis, folded)), number)
-            x[(slice(None), *place)] = value.flatten(0, len(folded) - 1).to(x.dtype)
+        shape = batch or torch.Size([1])
+        x = next(self.network.parameters()).new_zeros(shape.numel(), *self.network.shape)
+        for number, (place, p) in enumerate(self.network.unroll(x, self._known(shape))):
+            value = choose(tree.map_rows(p, lambda tensor, axis: tensor.unflatten(axis, shape)), number)
+            x[(slice(None), *place)] = value.flatten(0, len(shape) - 1).to(x.dtype)
         return x.reshape(*batch, *self.event)
 
     def _known(self, batch: torch.Size) -> Tensor | None:
         """Features of as many rows as the batch has."""
-        h = self.features
-        if h is None:
-            return None
-        return h.expand(*batch, h.shape[-1]).reshape(-1, h.shape[-1]).to(next(self.network.parameters()).dtype)
+        h = folded(self.features, batch)
+        return None if h is None else h.to(next(self.network.parameters()).dtype)
 
 
 tree.register(Raster, {"features": "features"}, ["network", "event"])
