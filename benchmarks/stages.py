@@ -29,6 +29,7 @@ from lowerbound.model.families.family import Family
 from lowerbound.noise import generator
 
 ROWS, SHOWN, CHUNK = 2000, 16, 250
+DENSITY = ("mnist-codes-pixelcnn",)  # how a density is trained; which one it is, is changed
 PIXELS = {
     "mnist": ("digits-diffusion", 'data={kind="mnist"}'),
     "cifar10": ("digits-diffusion", 'data={kind="cifar10"}'),
@@ -41,7 +42,11 @@ FIRST = {
     },
 }
 SECOND = {
-    "Gaussian codes": {"diffusion": ("mnist-latent-diffusion",)},
+    "Gaussian codes": {
+        "mixture": (*DENSITY, 'model.density={kind="mixture", components=100}'),
+        "flow": (*DENSITY, 'model.density={kind="flow"}'),
+        "diffusion": ("mnist-latent-diffusion",),
+    },
     "codebook": {"PixelCNN": ("mnist-codes-pixelcnn",), "transformer": ("mnist-codes-transformer",)},
 }
 
