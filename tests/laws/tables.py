@@ -527,6 +527,7 @@ LIKELIHOODS: dict[str, tuple[Table, DataSpec]] = {
     "table-of-counts": ({"kind": "table"}, COUNTS),
     "categorical-pixel": ({"kind": "categorical-pixel", "features": 8}, COLOUR),
     "diffusion": ({"kind": "diffusion", "steps": 5, "network": {"kind": "mlp", "widths": [8]}}, POINTS),
+    "pixelcnn": ({"kind": "pixelcnn", "features": 4, "width": 4, "depth": 1}, DIGITS),
     "cloud-mixture": ({"kind": "cloud-mixture", "components": 3}, CLOUDS),
     "cloud-flow": ({"kind": "cloud-flow", "features": 4, "steps": 2, "bijection": BIJECTIONS["coupling"]}, CLOUDS),
     "occupancy": ({"kind": "occupancy", "features": 4, "network": {"kind": "mlp", "widths": [8]}}, QUERIES),
@@ -696,6 +697,9 @@ FAMILIES: dict[str, FamilyRow] = {
             "likelihood": {"kind": "bag-of-words", "features": 8, "width": 8},
         },
         TEXT,
+    ),
+    "vae-pixelcnn-decoder": FamilyRow(
+        {"kind": "vae", "latent": 4, "likelihood": LIKELIHOODS["pixelcnn"][0], **SMALL}, DIGITS
     ),
     "vae-diffusion-decoder": FamilyRow(
         {"kind": "vae", "latent": 4, "likelihood": LIKELIHOODS["diffusion"][0], **SMALL}, LABELLED, bound=False

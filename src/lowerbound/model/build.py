@@ -267,6 +267,7 @@ PARTS: Groups = {
         "cloud-mixture": solids.MixtureCloud,
         "cloud-flow": solids.FlowCloud,
         "occupancy": solids.OccupancyLikelihood,
+        "pixelcnn": rasters.PixelCNNLikelihood,
     },
     noise_schedules.NoiseSchedule: {
         "log-snr": noise_schedules.LogLinear,

@@ -51,30 +51,75 @@ class PixelCNN(Prior):
         dropout: Share = 0.0,
     ) -> None:
         super().__init__()
-        _check_place(slot, "pixelcnn")
-        if len(slot.event) not in (2, 3):
-            raise ShapeError(
-                f'the density "pixelcnn" needs images (channels, height, width) or grids of codes (height, width), and '
-                f'was given rows of shape {list(slot.event)}; use "transformer".'
-            )
         self.event, self.conditional = torch.Size(slot.event), bool(slot.data.context)
-        shape = slot.event if len(slot.event) == 3 else (1, *slot.event)
-        pixel = likelihood(Slot(shape, slot.data))
-        vocabulary, embedded = pixel.preparation.vocabulary, 16
-        inputs = shape[0] if vocabulary is None else shape[0] * embedded
-        if pixel.features_shape is None:
-            raise ShapeError('the density "pixelcnn" needs a likelihood that has features, such as "categorical".')
-        network = GatedPixelCNN(
-            inputs, pixel.features_shape[0], slot.data.context_features, width, depth, kernel, dropout
-        )
-        embedding = None if vocabulary is None else nn.Embedding(vocabulary, embedded)
-        self.pixels = Pixels(shape, embedding, network, pixel)
+        self.pixels = _pixels(slot, slot.data.context_features, likelihood, width, depth, kernel, dropout)
 
     def prepares(self, data: DataSpec) -> Preparation:
         return self.pixels.likelihood.preparation
 
     def forward(self, features: Features, context: Context | None) -> Distribution:
         return Raster(known_context(context, self.conditional), self.pixels, self.event)
+
+
+class PixelCNNLikelihood(Likelihood):
+    """p(x|z) a pixel after the other, each seeing the features and the pixels before it (Gulrajani et al. 2017).
+
+    Strong enough to do without z: so free bits, or few layers and a small kernel, which see what is near only and leave
+    the rest to z (Chen et al. 2017, "Variational Lossy Autoencoder"). The settings are those of the prior "pixelcnn".
+
+    Args:
+        slot: the data's place.
+        features: width of the decoder's features.
+        likelihood: of each pixel.
+        width: channels of the network.
+        depth: gated layers.
+        kernel: side of the field of one convolution; odd.
+        dropout: share of whole channels that are set to 0 in training.
+    """
+
+    def __init__(
+        self,
+        slot: Slot,
+        *,
+        features: Count = 64,
+        likelihood: Part[Likelihood] = Part(CategoricalLikelihood),
+        width: Count = 32,
+        depth: Count = 2,
+        kernel: Count = 3,
+        dropout: Share = 0.0,
+    ) -> None:
+        super().__init__()
+        self.event, self.features_shape = torch.Size(slot.event), (features,)
+        self.pixels = _pixels(slot, features, likelihood, width, depth, kernel, dropout)
+        self.preparation = self.pixels.likelihood.preparation
+
+    def forward(self, features: Features, context: Context | None) -> Distribution:
+        return Raster(in_float(features), self.pixels, self.event)
+
+
+def _pixels(
+    slot: Slot, known: int, likelihood: Part[Likelihood], width: int, depth: int, kernel: int, dropout: float
+) -> Pixels:
+    """The densities of pixels that see so many features besides.
+
+    Raises:
+        ShapeError: the place is none of whole numbers on a grid, or a pixel's density has no features.
+    """
+    _check_place(slot, "pixelcnn")
+    if len(slot.event) not in (2, 3):
+        raise ShapeError(
+            f'the density "pixelcnn" needs images (channels, height, width) or grids of codes (height, width), and '
+            f'was given rows of shape {list(slot.event)}; use "transformer".'
+        )
+    shape = slot.event if len(slot.event) == 3 else (1, *slot.event)
+    pixel = likelihood(Slot(shape, slot.data))
+    vocabulary, embedded = pixel.preparation.vocabulary, 16
+    inputs = shape[0] if vocabulary is None else shape[0] * embedded
+    if pixel.features_shape is None:
+        raise ShapeError('the density "pixelcnn" needs a likelihood that has features, such as "categorical".')
+    network = GatedPixelCNN(inputs, pixel.features_shape[0], known, width, depth, kernel, dropout)
+    embedding = None if vocabulary is None else nn.Embedding(vocabulary, embedded)
+    return Pixels(shape, embedding, network, pixel)
 
 
 class Pixels(nn.Module):
