@@ -144,13 +144,15 @@ class Pixels(nn.Module):
         return result
 
     def unroll(self, x: Tensor, h: Tensor | None) -> Iterator[tuple[Place, Distribution]]:
-        """Of one pixel after the other: the rows above are looked at once a row, and the row itself once a pixel."""
+        """Of one pixel after the other; nothing of the pixels before it is computed twice."""
+        state = self.network.begin(len(x), self.shape[2])
         for row in range(self.shape[1]):
-            told = [found[:, :, row:] for found in self.network.rows_above(self._planes(x[:, :, : row + 1]), h)]
+            told = self.network.row(self._planes(x[:, :, row - 1 : row]) if row else None, h, state)
             for column in range(self.shape[2]):
-                place = (slice(None), slice(row, row + 1), slice(column, column + 1))
-                features = self.network.along(self._planes(x[:, :, row : row + 1]), told, h)
-                yield place, self.likelihood(features[..., column : column + 1], None)
+                here = slice(column, column + 1)
+                left = self._planes(x[:, :, row : row + 1, column - 1 : column]) if column else None
+                features = self.network.pixel(left, [found[..., here] for found in told], h, state)
+                yield (slice(None), slice(row, row + 1), here), self.likelihood(features, None)
 
     def _planes(self, x: Tensor) -> Tensor:
         """What the network sees of values (N, C, H, W)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, silu
@@ -40,26 +42,95 @@ class GatedPixelCNN(nn.Module):
 
     def forward(self, planes: Tensor, h: Tensor | None) -> Tensor:
         """Features of every pixel, given planes (N, inputs, H, W) and context features (N, C)."""
-        return self.along(planes, self.rows_above(planes, h), h)
+        seen = _with_ones(planes)
+        return self._along(pad(seen, (1, -1)), self._told(pad(seen, (0, 0, 1, -1)), h, None), h, None)
 
-    def rows_above(self, planes: Tensor, h: Tensor | None) -> list[Tensor]:
+    def row(self, planes: Tensor | None, h: Tensor | None, state: Unrolled) -> list[Tensor]:
+        """What a row is told of those above it, (N, 2 width, 1, W) for each layer.
+
+        Args:
+            planes: of the row above it, (N, inputs, 1, W); None for the first row.
+            h: context features.
+            state: of the rows that were passed, which this moves on.
+        """
+        state.left = [Seen(3) for _ in state.left]
+        return self._told(state.outside if planes is None else _with_ones(planes), h, state.above)
+
+    def pixel(self, planes: Tensor | None, told: list[Tensor], h: Tensor | None, state: Unrolled) -> Tensor:
+        """Features (N, outputs, 1, 1) of the next pixel of a row.
+
+        Args:
+            planes: of the pixel on its left, (N, inputs, 1, 1); None for the first of a row.
+            told: to its place by the rows above, (N, 2 width, 1, 1) for each layer.
+            h: context features.
+            state: of the pixels that were passed, which this moves on.
+        """
+        left = state.outside[..., :1] if planes is None else _with_ones(planes)
+        return self._along(left, told, h, state.left)
+
+    def begin(self, count: int, width: int) -> Unrolled:
+        """The state before the first of so many images, so many pixels wide."""
+        first, layers = self.above.convolution, len(self.layers) + 1
+        outside = first.weight.new_zeros(count, first.in_channels, 1, width)
+        return Unrolled(outside, [Seen(2) for _ in range(layers)], [Seen(3) for _ in range(layers)])
+
+    def _told(self, inputs: Tensor, h: Tensor | None, seen: list[Seen] | None) -> list[Tensor]:
         """What the vertical stack tells each layer of the other, (N, 2 width, H, W): of rows above each pixel."""
-        hidden = self.above(pad(_with_ones(planes), (0, 0, 1, -1)))
+        past = [None] * (len(self.layers) + 1) if seen is None else seen
+        hidden = self.above(inputs, past[0])
         told: list[Tensor] = []
-        for layer in self.layers:
+        for layer, own in zip(self.layers, past[1:], strict=True):
             assert isinstance(layer, _Layer)
-            hidden, found = layer.down(hidden, h)
+            hidden, found = layer.down(hidden, h, own)
             told.append(found)
         return told
 
-    def along(self, planes: Tensor, told: list[Tensor], h: Tensor | None) -> Tensor:
+    def _along(self, inputs: Tensor, told: list[Tensor], h: Tensor | None, seen: list[Seen] | None) -> Tensor:
         """Features of the pixels of some rows, given what the vertical stack tells of the rows above each."""
-        hidden = self.before(pad(_with_ones(planes), (1, -1)))
-        for layer, found in zip(self.layers, told, strict=True):
+        past = [None] * (len(self.layers) + 1) if seen is None else seen
+        hidden = self.before(inputs, past[0])
+        for layer, found, own in zip(self.layers, told, past[1:], strict=True):
             assert isinstance(layer, _Layer)
-            hidden = layer.right(hidden, found, h)
+            hidden = layer.right(hidden, found, h, own)
         features: Tensor = self.head(hidden)
         return features
+
+
+class Seen:
+    """The last rows or columns that a convolution has seen and still sees, so that nothing is computed twice.
+
+    Args:
+        axis: along which it goes on: 2 for rows, 3 for columns.
+    """
+
+    def __init__(self, axis: int) -> None:
+        self.axis = axis
+        self.last: Tensor | None = None
+
+    def with_next(self, one: Tensor, reach: int) -> Tensor:
+        """These and the next one: `reach` + 1 along the axis, zeros before the first."""
+        if self.last is None:
+            before = (0, 0, reach, 0) if self.axis == 2 else (reach, 0)
+            whole = pad(one, before)
+        else:
+            whole = torch.cat([self.last, one], dim=self.axis)
+        self.last = whole.narrow(self.axis, 1, reach)
+        return whole
+
+
+@dataclass
+class Unrolled:
+    """Where a pixel after the other has come to.
+
+    Attributes:
+        outside: what is seen beyond the border, (N, inputs + 1, 1, W).
+        above: of each convolution of the vertical stack.
+        left: of each one of the horizontal stack.
+    """
+
+    outside: Tensor
+    above: list[Seen]
+    left: list[Seen]
 
 
 class _Above(nn.Module):
@@ -67,12 +138,13 @@ class _Above(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         super().__init__()
-        half = kernel // 2
-        self.margin = (half, half, half, 0)
-        self.convolution = nn.Conv2d(inputs, outputs, (half + 1, kernel))
+        self.reach = kernel // 2
+        self.convolution = nn.Conv2d(inputs, outputs, (self.reach + 1, kernel))
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        result: Tensor = self.convolution(pad(hidden, self.margin))
+    def forward(self, hidden: Tensor, seen: Seen | None) -> Tensor:
+        """Whole images, or one row after those that were seen."""
+        rows = pad(hidden, (0, 0, self.reach, 0)) if seen is None else seen.with_next(hidden, self.reach)
+        result: Tensor = self.convolution(pad(rows, (self.reach, self.reach)))
         return result
 
 
@@ -81,12 +153,13 @@ class _Before(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         super().__init__()
-        half = kernel // 2
-        self.margin = (half, 0)
-        self.convolution = nn.Conv2d(inputs, outputs, (1, half + 1))
+        self.reach = kernel // 2
+        self.convolution = nn.Conv2d(inputs, outputs, (1, self.reach + 1))
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        result: Tensor = self.convolution(pad(hidden, self.margin))
+    def forward(self, hidden: Tensor, seen: Seen | None) -> Tensor:
+        """Whole rows, or one column after those that were seen."""
+        columns = pad(hidden, (self.reach, 0)) if seen is None else seen.with_next(hidden, self.reach)
+        result: Tensor = self.convolution(columns)
         return result
 
 
@@ -100,14 +173,14 @@ class _Layer(nn.Module):
         self.known = nn.Linear(context, 4 * width, bias=False) if context else None
         self.drop = nn.Sequential(*dropped_channels(dropout, 2))
 
-    def down(self, hidden: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
+    def down(self, hidden: Tensor, h: Tensor | None, seen: Seen | None) -> tuple[Tensor, Tensor]:
         """The vertical stack's next state, and what it tells the horizontal one."""
-        found = self.above(silu(self.drop(hidden))) + self._bias(h, 0)
+        found = self.above(silu(self.drop(hidden)), seen) + self._bias(h, 0)
         return hidden + _gate(found), self.across(found)
 
-    def right(self, hidden: Tensor, told: Tensor, h: Tensor | None) -> Tensor:
+    def right(self, hidden: Tensor, told: Tensor, h: Tensor | None, seen: Seen | None) -> Tensor:
         """The horizontal stack's next state."""
-        found = self.before(silu(self.drop(hidden))) + told + self._bias(h, 1)
+        found = self.before(silu(self.drop(hidden)), seen) + told + self._bias(h, 1)
         result: Tensor = hidden + self.out(_gate(found))
         return result
 
