@@ -19,12 +19,11 @@ from lowerbound.lab.data.digits import digits
 from lowerbound.lab.data.dsprites import dsprites
 from lowerbound.lab.data.frey import frey_faces
 from lowerbound.lab.data.given import GivenFrames, with_given_frames
-from lowerbound.lab.data.gmm2d import gmm2d
-from lowerbound.lab.data.grid2d import grid2d
 from lowerbound.lab.data.images import images
 from lowerbound.lab.data.latents import latents_of, with_contexts
 from lowerbound.lab.data.mnist import fashion_mnist, mnist
 from lowerbound.lab.data.moving import moving_mnist
+from lowerbound.lab.data.planar import gmm2d, grid2d
 from lowerbound.lab.data.quarantine import apply
 from lowerbound.lab.data.rows import Dataset
 from lowerbound.lab.data.series import series
