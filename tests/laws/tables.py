@@ -52,6 +52,7 @@ from lowerbound.model.networks import (
     gated,
     masking,
     mlp,
+    moving,
     points,
     radiance,
     residual,
@@ -425,6 +426,7 @@ NETWORKS: dict[str, tuple[Callable[[Ports], Network], Ports]] = {
     "attention-up": (lambda p: attention.AttentionUp(p, width=8, heads=2), Ports((5,), (3, 8, 4))),
     "attention-up-context": (lambda p: attention.AttentionUp(p, width=8), Ports((2, 2, 2), (1, 8, 8), 4)),
     "masking-context": (lambda p: masking.Masking(p, network=Part(mlp.MLP, widths=[8])), Ports((5,), (3,), 4)),
+    "moving-context": (lambda p: moving.Moving(p, network=Part(mlp.MLP, widths=[8])), Ports((2, 6, 5), (3,), 4)),
     "convolutional-down-dropout": (
         lambda p: convolutional.ConvolutionalDown(p, widths=[4, 8], dropout=0.5),
         Ports((3, 9, 7), (5,)),

@@ -86,7 +86,7 @@ def test_networks_are_random_in_training_only_where_they_drop_something(name: st
     network, inputs = maker(ports), _inputs(ports, 5)
     open_gates(network)
     context = torch.randn(5, ports.context) if ports.context else None
-    drops = any(getattr(module, "p", 0) or getattr(module, "rate", 0) for module in network.modules())
+    drops = any(getattr(module, name, 0) for module in network.modules() for name in ("p", "rate", "shift"))
     one, other = network(inputs, context), network(inputs, context)
     assert torch.equal(one, other) == (not drops)
     network.eval()
