@@ -28,7 +28,8 @@ from lowerbound.lab.training.journal import read_journal
 from lowerbound.model.families.family import Family
 from lowerbound.noise import generator
 
-ROWS, SHOWN, CHUNK = 2000, 16, 250
+ROWS, CHUNK = 2000, 250
+SHOWN = 12  # rows of each of the twelve lines of the picture
 DENSITY = ("mnist-codes-pixelcnn",)  # how a density is trained; which one it is, is changed
 PIXELS = {
     "mnist": ("digits-diffusion", 'data={kind="mnist"}'),
