@@ -23,6 +23,14 @@
     catch (error) { trouble(error instanceof TypeError ? "The server does not answer." : error.message); live("trouble", "bad"); }
   }
 
+  // What begins with another code, one after the other. Sliders rest meanwhile: they would move a code that is leaving.
+  let acts = Promise.resolve(), waiting = 0;
+  function act(work) {
+    $("sliders").inert = true;
+    waiting += 1;
+    acts = acts.then(() => attempt(work)).then(() => { waiting -= 1; $("sliders").inert = waiting > 0; });
+  }
+
   function put(id, blob) {
     const image = $(id), before = image.src;
     image.src = URL.createObjectURL(blob);
@@ -55,8 +63,8 @@
     state.start = found.codes[state.known.group][0].flat(Infinity);
     state.code = [...state.start];
     sliders();
-    const blob = await decoded();
-    put("before", blob); put("after", blob);
+    put("before", await decoded());
+    await redraw();
   }
 
   function nested(values, shape) {
@@ -133,13 +141,13 @@
   let kept = null;
   try { kept = localStorage.getItem(THEME); } catch { /* nothing is kept */ }
   document.documentElement.dataset.theme = kept || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-  $("model").addEventListener("change", () => attempt(() => choose($("model").value)));
-  $("sample").addEventListener("click", () => attempt(sample));
-  $("label").addEventListener("change", () => attempt(sample));
-  $("file").addEventListener("change", () => attempt(async () => { if ($("file").files.length) await begin(...(await rowOf($("file").files[0]))); }));
+  $("model").addEventListener("change", () => act(() => choose($("model").value)));
+  $("sample").addEventListener("click", () => act(sample));
+  $("label").addEventListener("change", () => act(sample));
+  $("file").addEventListener("change", () => act(async () => { if ($("file").files.length) await begin(...(await rowOf($("file").files[0]))); }));
   $("reset").addEventListener("click", () => { state.code = [...state.start]; sliders(); redraw(); });
   $("more").addEventListener("click", () => { state.all = true; sliders(); });
-  attempt(async () => {
+  act(async () => {
     state.models = (await (await ask("/v1/models")).json()).models;
     $("model").replaceChildren(...state.models.map((model) => new Option(model.name, model.name)));
     await choose(new URLSearchParams(location.search).get("model") || state.models[0].name);
