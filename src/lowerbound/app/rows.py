@@ -215,10 +215,7 @@ def numbers_context(model: Family, path: Path, count: int) -> Context:
     if not data.context or data.contexts != "numbers":
         told = f"on {data.contexts}" if data.context else "at all"
         raise UsageError(f"--context {path} was given, but this model is not conditional on numbers ({told}).")
-    found = _load_array(path)
-    if not isinstance(found, np.ndarray):
-        raise DataError(f"{path} holds several arrays; give contexts as one array in .npy.")
-    vectors = _numbers(found, path)
+    vectors = _one_array(path, "contexts")
     if tuple(vectors.shape) not in ((data.context,), (count, data.context)):
         raise UsageError(
             f"{path} has shape {list(vectors.shape)}; {count} rows of this run need [{data.context}] or "
@@ -235,12 +232,17 @@ def _labels(spec: DataSpec, labels: Tensor) -> Context:
     return Context.labels(labels, spec.context)
 
 
+def _one_array(path: Path, what: str, gaps: bool = False) -> Tensor:
+    """The numbers of a file that holds one array of them."""
+    found = _load_array(path)
+    if not isinstance(found, np.ndarray):
+        raise DataError(f"{path} holds several arrays; give {what} as one array in .npy.")
+    return _numbers(found, path, gaps)
+
+
 def _read(path: Path, spec: DataSpec, gaps: bool = False) -> Tensor:
     if path.suffix.lower() == ".npy":
-        found = _load_array(path)
-        if not isinstance(found, np.ndarray):
-            raise DataError(f"{path} holds several arrays; give rows as one array in .npy.")
-        rows = _numbers(found, path, gaps)
+        rows = _one_array(path, "rows", gaps)
     elif path.suffix.lower() == ".npz":
         raise DataError(f"{path} is a .npz file; give rows as one array in .npy, or one picture.")
     else:

@@ -42,8 +42,9 @@ class GatedPixelCNN(nn.Module):
 
     def forward(self, planes: Tensor, h: Tensor | None) -> Tensor:
         """Features of every pixel, given planes (N, inputs, H, W) and context features (N, C)."""
-        seen = _with_ones(planes)
-        return self._along(pad(seen, (1, -1)), self._told(pad(seen, (0, 0, 1, -1)), h, None), h, None)
+        planes = _with_ones(planes)
+        told = self._told(pad(planes, (0, 0, 1, -1)), h, self._nothing_seen(2))
+        return self._along(pad(planes, (1, -1)), told, h, self._nothing_seen(3))
 
     def row(self, planes: Tensor | None, h: Tensor | None, state: Unrolled) -> list[Tensor]:
         """What a row is told of those above it, (N, 2 width, 1, W) for each layer.
@@ -53,7 +54,7 @@ class GatedPixelCNN(nn.Module):
             h: context features.
             state: of the rows that were passed, which this moves on.
         """
-        state.left = [Seen(3) for _ in state.left]
+        state.left = self._nothing_seen(3)
         return self._told(state.outside if planes is None else _with_ones(planes), h, state.above)
 
     def pixel(self, planes: Tensor | None, told: list[Tensor], h: Tensor | None, state: Unrolled) -> Tensor:
@@ -70,26 +71,28 @@ class GatedPixelCNN(nn.Module):
 
     def begin(self, count: int, width: int) -> Unrolled:
         """The state before the first of so many images, so many pixels wide."""
-        first, layers = self.above.convolution, len(self.layers) + 1
+        first = self.above.convolution
         outside = first.weight.new_zeros(count, first.in_channels, 1, width)
-        return Unrolled(outside, [Seen(2) for _ in range(layers)], [Seen(3) for _ in range(layers)])
+        return Unrolled(outside, self._nothing_seen(2), [])
 
-    def _told(self, inputs: Tensor, h: Tensor | None, seen: list[Seen] | None) -> list[Tensor]:
+    def _nothing_seen(self, axis: int) -> list[Seen]:
+        """Of each convolution of a stack, the first one included."""
+        return [Seen(axis) for _ in range(len(self.layers) + 1)]
+
+    def _told(self, inputs: Tensor, h: Tensor | None, seen: list[Seen]) -> list[Tensor]:
         """What the vertical stack tells each layer of the other, (N, 2 width, H, W): of rows above each pixel."""
-        past = [None] * (len(self.layers) + 1) if seen is None else seen
-        hidden = self.above(inputs, past[0])
+        hidden = self.above(inputs, seen[0])
         told: list[Tensor] = []
-        for layer, own in zip(self.layers, past[1:], strict=True):
+        for layer, own in zip(self.layers, seen[1:], strict=True):
             assert isinstance(layer, _Layer)
             hidden, found = layer.down(hidden, h, own)
             told.append(found)
         return told
 
-    def _along(self, inputs: Tensor, told: list[Tensor], h: Tensor | None, seen: list[Seen] | None) -> Tensor:
+    def _along(self, inputs: Tensor, told: list[Tensor], h: Tensor | None, seen: list[Seen]) -> Tensor:
         """Features of the pixels of some rows, given what the vertical stack tells of the rows above each."""
-        past = [None] * (len(self.layers) + 1) if seen is None else seen
-        hidden = self.before(inputs, past[0])
-        for layer, found, own in zip(self.layers, told, past[1:], strict=True):
+        hidden = self.before(inputs, seen[0])
+        for layer, found, own in zip(self.layers, told, seen[1:], strict=True):
             assert isinstance(layer, _Layer)
             hidden = layer.right(hidden, found, h, own)
         features: Tensor = self.head(hidden)
@@ -107,14 +110,13 @@ class Seen:
         self.axis = axis
         self.last: Tensor | None = None
 
-    def with_next(self, one: Tensor, reach: int) -> Tensor:
-        """These and the next one: `reach` + 1 along the axis, zeros before the first."""
+    def with_next(self, following: Tensor, reach: int) -> Tensor:
+        """These, `reach` along the axis, and what comes next, one or all; zeros before the first."""
         if self.last is None:
-            before = (0, 0, reach, 0) if self.axis == 2 else (reach, 0)
-            whole = pad(one, before)
+            whole = pad(following, (0, 0, reach, 0) if self.axis == 2 else (reach, 0))
         else:
-            whole = torch.cat([self.last, one], dim=self.axis)
-        self.last = whole.narrow(self.axis, 1, reach)
+            whole = torch.cat([self.last, following], dim=self.axis)
+        self.last = whole.narrow(self.axis, whole.shape[self.axis] - reach, reach)
         return whole
 
 
@@ -125,7 +127,7 @@ class Unrolled:
     Attributes:
         outside: what is seen beyond the border, (N, inputs + 1, 1, W).
         above: of each convolution of the vertical stack.
-        left: of each one of the horizontal stack.
+        left: of each one of the horizontal stack, anew in every row.
     """
 
     outside: Tensor
@@ -141,9 +143,9 @@ class _Above(nn.Module):
         self.reach = kernel // 2
         self.convolution = nn.Conv2d(inputs, outputs, (self.reach + 1, kernel))
 
-    def forward(self, hidden: Tensor, seen: Seen | None) -> Tensor:
+    def forward(self, hidden: Tensor, seen: Seen) -> Tensor:
         """Whole images, or one row after those that were seen."""
-        rows = pad(hidden, (0, 0, self.reach, 0)) if seen is None else seen.with_next(hidden, self.reach)
+        rows = seen.with_next(hidden, self.reach)
         result: Tensor = self.convolution(pad(rows, (self.reach, self.reach)))
         return result
 
@@ -156,10 +158,9 @@ class _Before(nn.Module):
         self.reach = kernel // 2
         self.convolution = nn.Conv2d(inputs, outputs, (1, self.reach + 1))
 
-    def forward(self, hidden: Tensor, seen: Seen | None) -> Tensor:
+    def forward(self, hidden: Tensor, seen: Seen) -> Tensor:
         """Whole rows, or one column after those that were seen."""
-        columns = pad(hidden, (self.reach, 0)) if seen is None else seen.with_next(hidden, self.reach)
-        result: Tensor = self.convolution(columns)
+        result: Tensor = self.convolution(seen.with_next(hidden, self.reach))
         return result
 
 
@@ -173,12 +174,12 @@ class _Layer(nn.Module):
         self.known = nn.Linear(context, 4 * width, bias=False) if context else None
         self.drop = nn.Sequential(*dropped_channels(dropout, 2))
 
-    def down(self, hidden: Tensor, h: Tensor | None, seen: Seen | None) -> tuple[Tensor, Tensor]:
+    def down(self, hidden: Tensor, h: Tensor | None, seen: Seen) -> tuple[Tensor, Tensor]:
         """The vertical stack's next state, and what it tells the horizontal one."""
         found = self.above(silu(self.drop(hidden)), seen) + self._bias(h, 0)
         return hidden + _gate(found), self.across(found)
 
-    def right(self, hidden: Tensor, told: Tensor, h: Tensor | None, seen: Seen | None) -> Tensor:
+    def right(self, hidden: Tensor, told: Tensor, h: Tensor | None, seen: Seen) -> Tensor:
         """The horizontal stack's next state."""
         found = self.before(silu(self.drop(hidden)), seen) + told + self._bias(h, 1)
         result: Tensor = hidden + self.out(_gate(found))
