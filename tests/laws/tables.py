@@ -448,6 +448,10 @@ NETWORKS: dict[str, tuple[Callable[[Ports], Network], Ports]] = {
     "unet-video-context": (lambda p: unet.UNet(p, widths=[4, 4]), Ports((1, 3, 5, 4), (1, 3, 5, 4), 4)),
     "points": (lambda p: points.PointEncoder(p, widths=[8, 8], width=8), Ports((5, 3), (2, 2))),
     "points-context": (lambda p: points.PointEncoder(p, widths=[8], width=8), Ports((5, 4), (3,), 4)),
+    "queries": (lambda p: points.QueryEncoder(p, widths=[8], width=8), Ports((5, 4), (2, 2))),
+    "queries-context": (lambda p: points.QueryEncoder(p, widths=[8], width=8), Ports((5, 4), (3,), 4)),
+    "modulated": (lambda p: mlp.ModulatedMLP(p, widths=[6, 5]), Ports((2, 3), (3,))),
+    "modulated-context": (lambda p: mlp.ModulatedMLP(p, widths=[6, 5]), Ports((2, 3), (3,), 4)),
     "clip-down": (lambda p: clips.ClipDown(p, widths=[4, 6]), Ports((2, 3, 9, 6), (3, 3, 3, 2))),
     "clip-down-context": (lambda p: clips.ClipDown(p, widths=[4], reach=1), Ports((1, 3, 4, 4), (2, 3, 2, 2), 4)),
     "clip-up": (lambda p: clips.ClipUp(p, widths=[6, 4]), Ports((3, 3, 3, 2), (2, 3, 9, 6))),
@@ -456,6 +460,15 @@ NETWORKS: dict[str, tuple[Callable[[Ports], Network], Ports]] = {
     "clip-attention-context": (lambda p: clips.ClipAttention(p, width=8), Ports((2, 3, 4, 4), (2, 3, 4, 4), 4)),
     "clip-attention-given-context": (
         lambda p: clips.ClipAttention(p, width=8, given=True),
+        Ports((2, 3, 2, 2), (2, 3, 2, 2), 4 + 24 + 3 + 1),
+    ),
+    "clip-transformer": (lambda p: clips.ClipTransformer(p, width=8), Ports((2, 3, 4, 6), (2, 3, 4, 6))),
+    "clip-transformer-context": (
+        lambda p: clips.ClipTransformer(p, width=8, depth=2, patch=1),
+        Ports((1, 3, 3, 2), (1, 3, 3, 2), 4),
+    ),
+    "clip-transformer-given-context": (
+        lambda p: clips.ClipTransformer(p, width=8, given=True),
         Ports((2, 3, 2, 2), (2, 3, 2, 2), 4 + 24 + 3 + 1),
     ),
     "radiance-field": (lambda p: radiance.RadianceField(p, grid=4, samples=6), Ports((3,), (2, 5, 5))),

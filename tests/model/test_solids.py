@@ -15,8 +15,9 @@ from lowerbound.model.distributions import tree
 from lowerbound.model.distributions.cloud import Cloud
 from lowerbound.model.distributions.occupancy import Occupancy
 from lowerbound.model.distributions.tree import diagonal_normal
+from lowerbound.model.networks.mlp import ModulatedMLP
 from lowerbound.model.networks.network import Ports
-from lowerbound.model.networks.points import PointEncoder
+from lowerbound.model.networks.points import CONTRAST, PointEncoder, QueryEncoder
 from lowerbound.model.spec import DataSpec
 from lowerbound.noise import BatchNoise, generator
 
@@ -39,8 +40,8 @@ def test_order_means_nothing_to_encoder_and_likelihoods() -> None:
     torch.manual_seed(0)
     rows = torch.rand(4, 6, 4) - 0.5
     rows[..., 3] = (rows[..., 3] > 0).float()
-    network = PointEncoder(Ports((6, 4), (3,)))
-    torch.testing.assert_close(network(rows, None), network(shuffled(rows), None))
+    for network in (PointEncoder(Ports((6, 4), (3,))), QueryEncoder(Ports((6, 4), (3,)))):
+        torch.testing.assert_close(network(rows, None), network(shuffled(rows), None))
     cloud = MixtureCloud(Slot((6, 3), CLOUDS), components=3)
     px = cloud(torch.randn(4, *cloud.features_shape), None)
     torch.testing.assert_close(px.log_prob(rows[..., :3]), px.log_prob(shuffled(rows[..., :3])))
@@ -52,7 +53,8 @@ def test_order_means_nothing_to_encoder_and_likelihoods() -> None:
 @pytest.mark.parametrize("kind", ["cloud-mixture", "cloud-flow", "occupancy"])
 def test_the_code_of_a_row_does_not_depend_on_the_order_of_its_points(kind: str) -> None:
     data = QUERIES if kind == "occupancy" else CLOUDS
-    table = {"kind": "vae", "latent": 2, "encoder": {"kind": "points"}, "likelihood": {"kind": kind}}
+    encoder = {"kind": "queries" if kind == "occupancy" else "points"}
+    table = {"kind": "vae", "latent": 2, "encoder": encoder, "likelihood": {"kind": kind}}
     model = build_model(table, data, 0).eval()
     rows = torch.rand(3, *data.event, generator=generator(1)).round(decimals=1) - 0.5
     rows = rows if kind != "occupancy" else torch.cat([rows[..., :3], (rows[..., 3:] > 0).float()], 2)
@@ -101,6 +103,31 @@ def test_an_implicit_function_is_asked_anywhere_and_drawn_as_it_says() -> None:
     ]
 
 
+def test_an_encoder_of_queries_sees_waves_of_all_points_and_of_those_inside() -> None:
+    where = torch.tensor([0.25, -0.125, 0.0])
+    rows = torch.stack([torch.cat([where, torch.tensor([flag])]) for flag in (1.0, 0.0)])[None]
+    seen = QueryEncoder(Ports((2, 4), (1,))).look(rows)[0]
+    scaled = 2 * where
+    phases = torch.stack([torch.pi * octave * scaled for octave in (1, 2, 4)], dim=1).flatten()
+    expected = torch.cat([scaled, phases.sin(), phases.cos()])
+    torch.testing.assert_close(seen[:, :21], expected.expand(2, -1))
+    torch.testing.assert_close(seen[:, 21:42], torch.stack([CONTRAST * expected, torch.zeros(21)]))
+    assert seen[:, 42].tolist() == [1, -1]
+
+
+def test_modulation_scales_and_shifts_each_layer_and_says_nothing_where_it_is_zero() -> None:
+    torch.manual_seed(0)
+    network = ModulatedMLP(Ports((2,), (1,), 3), widths=[4])
+    x, context = torch.randn(5, 2), torch.randn(5, 3)
+    torch.nn.init.zeros_(network.tell[0].weight)
+    with torch.no_grad():
+        network.tell[0].bias.copy_(torch.tensor([1.0] * 4 + [0.5] * 4))
+    expected = network.head(torch.nn.functional.silu(2 * network.layers[0](x) + 0.5))
+    torch.testing.assert_close(network(x, context), expected)
+    torch.nn.init.zeros_(network.tell[0].bias)
+    torch.testing.assert_close(network(x, context), network(x, None))
+
+
 def test_what_is_no_cloud_and_no_query_is_refused() -> None:
     with pytest.raises(ShapeError, match="clouds"):
         MixtureCloud(Slot((3,), DataSpec((3,))))
@@ -108,5 +135,7 @@ def test_what_is_no_cloud_and_no_query_is_refused() -> None:
         OccupancyLikelihood(Slot((6, 4), DataSpec((6, 4))))
     with pytest.raises(ShapeError, match="coordinates"):
         PointEncoder(Ports((3,), (3,)))
+    with pytest.raises(ShapeError, match="`points`"):
+        QueryEncoder(Ports((6, 3), (3,)))
     with pytest.raises(DataError, match="unit cube"):
         Queries(QUERIES).check(torch.full((1, 6, 4), 0.7))

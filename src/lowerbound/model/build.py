@@ -176,6 +176,7 @@ PARTS: Groups = {
     },
     network.Network: {
         "mlp": mlp.MLP,
+        "modulated": mlp.ModulatedMLP,
         "convolutional-down": convolutional.ConvolutionalDown,
         "convolutional-up": convolutional.ConvolutionalUp,
         "tokens": sequence.TokenEncoder,
@@ -194,9 +195,11 @@ PARTS: Groups = {
         "fourier": fourier.FourierFeatures,
         "style": style.StyleUp,
         "points": points.PointEncoder,
+        "queries": points.QueryEncoder,
         "clip-down": clips.ClipDown,
         "clip-up": clips.ClipUp,
         "clip-attention": clips.ClipAttention,
+        "clip-transformer": clips.ClipTransformer,
         "radiance-field": radiance.RadianceField,
     },
     bijection.Bijection: {

@@ -11,7 +11,7 @@ from lowerbound.lab.data.load import load_data
 from lowerbound.lab.evaluation.clips import centres, motion
 from lowerbound.lab.evaluation.features import make_extractor
 from lowerbound.model.build import build_model
-from lowerbound.model.networks.clips import ClipAttention, ClipDown, ClipUp
+from lowerbound.model.networks.clips import ClipAttention, ClipDown, ClipTransformer, ClipUp
 from lowerbound.model.networks.network import Ports
 from lowerbound.model.spec import DataSpec
 from lowerbound.noise import BatchNoise
@@ -49,8 +49,11 @@ def test_what_cannot_be_given_is_refused() -> None:
         load_data({"kind": "given-frames", "data": {"kind": "digits", "context": "label"}})
     with pytest.raises(RecipeError, match="one choice"):
         load_data({"kind": "given-frames", "data": CLIPS, "frames": []})
-    with pytest.raises(ShapeError, match="given-frames"):
-        ClipAttention(Ports((1, 4, 2, 2), (1, 4, 2, 2), 5), given=True)
+    for network in (ClipAttention, ClipTransformer):
+        with pytest.raises(ShapeError, match="given-frames"):
+            network(Ports((1, 4, 2, 2), (1, 4, 2, 2), 5), given=True)
+    with pytest.raises(ShapeError, match="patches of 2 x 2"):
+        ClipTransformer(Ports((1, 4, 2, 3), (1, 4, 2, 3)))
     with pytest.raises(ShapeError, match="clips"):
         ClipDown(Ports((1, 8, 8), (2, 4, 4)))
     with pytest.raises(ShapeError, match="latents of that size"):
@@ -79,10 +82,13 @@ def test_frames_know_nothing_of_one_another_where_they_are_coded_alone() -> None
         assert moved.tolist() == reaches, reach
 
 
-def test_attention_sees_all_times_and_given_frames_reach_all_of_them() -> None:
+@pytest.mark.parametrize("kind", [ClipAttention, ClipTransformer])
+def test_attention_sees_all_times_and_given_frames_reach_all_of_them(
+    kind: type[ClipAttention] | type[ClipTransformer],
+) -> None:
     torch.manual_seed(0)
     event = (2, 4, 2, 2)
-    network = ClipAttention(Ports(event, event, 3 + 32 + 4 + 1), width=8, given=True)
+    network = kind(Ports(event, event, 3 + 32 + 4 + 1), width=8, given=True)
     clips, time = torch.randn(3, *event), torch.randn(3, 3)
 
     def context(frames: list[int]) -> torch.Tensor:
@@ -94,6 +100,15 @@ def test_attention_sees_all_times_and_given_frames_reach_all_of_them() -> None:
     moved = noisy.clone()
     moved[:, :, 3] += 1
     assert ((network(moved, context([])) - without).abs().amax(dim=(0, 1, 3, 4)) > 1e-5).all()
+
+
+def test_a_transformer_sees_every_place_of_a_clip_from_every_other_one() -> None:
+    torch.manual_seed(0)
+    network = ClipTransformer(Ports((1, 3, 4, 4), (1, 3, 4, 4)), width=8, depth=1)
+    clips = torch.randn(2, 1, 3, 4, 4)
+    moved = clips.clone()
+    moved[:, :, 0, 0, 0] += 1
+    assert ((network(clips, None) - network(moved, None)).abs().amax(dim=(0, 1)) > 1e-6).all()
 
 
 def test_a_diffusion_model_of_clips_is_told_its_frames() -> None:

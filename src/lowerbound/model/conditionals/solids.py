@@ -19,8 +19,9 @@ from lowerbound.model.distributions.occupancy import Occupancy
 from lowerbound.model.distributions.tree import diagonal_normal
 from lowerbound.model.networks.bijections.bijection import Bijection, Chain, Place
 from lowerbound.model.networks.bijections.couplings import Coupling
+from lowerbound.model.networks.mlp import ModulatedMLP
 from lowerbound.model.networks.network import Network, Ports
-from lowerbound.model.networks.residual import SkipMLP
+from lowerbound.model.networks.points import waves
 from lowerbound.model.spec import Context, Count, Positive
 from lowerbound.noise import Noise
 
@@ -153,7 +154,7 @@ class OccupancyLikelihood(Likelihood):
         slot: Slot,
         *,
         features: Count = 64,
-        network: Part[Network] = Part(SkipMLP, widths=[64, 64, 64]),
+        network: Part[Network] = Part(ModulatedMLP),
         frequencies: Count = 3,
     ) -> None:
         super().__init__()
@@ -179,16 +180,12 @@ class Waves(nn.Module):
         frequencies: octaves.
     """
 
-    octaves: Tensor
-
     def __init__(self, network: Part[Network], features: int, frequencies: int) -> None:
         super().__init__()
-        self.register_buffer("octaves", torch.pi * 2.0 ** torch.arange(frequencies), persistent=False)
+        self.frequencies = frequencies
         self.network = network(Ports((3 + 6 * frequencies,), (1,), features))
 
     def forward(self, where: Tensor, h: Tensor) -> Tensor:
         """(N, 1)."""
-        scaled = 2 * where
-        angles = (scaled[..., None] * self.octaves).flatten(1)
-        result: Tensor = self.network(torch.cat([scaled, angles.sin(), angles.cos()], dim=1), h)
+        result: Tensor = self.network(waves(where, self.frequencies), h)
         return result

@@ -120,36 +120,131 @@ class ClipAttention(Network):
     ) -> None:
         super().__init__(ports)
         _check(ports.inputs, ports.outputs, 0)
-        channels, frames = ports.inputs[:2]
-        self.held = math.prod(ports.inputs) + frames if given else 0
-        if self.held >= max(1, ports.context):
-            raise ShapeError(
-                f"this network was told of given frames, {self.held} numbers, and the context has {ports.context}; "
-                'train it on data of the kind "given-frames".'
-            )
-        known = ports.context - self.held
-        self.stem = nn.Conv3d(channels + (channels + 1 if given else 0), width, (1, 3, 3), padding=(0, 1, 1))
-        self.blocks = nn.ModuleList(ClipBlock(width, frames, known, heads) for _ in range(depth))
+        self.read = GivenFrames(ports, given)
+        self.stem = nn.Conv3d(self.read.channels, width, (1, 3, 3), padding=(0, 1, 1))
+        self.blocks = nn.ModuleList(ClipBlock(width, ports.inputs[1], self.read.known, heads) for _ in range(depth))
         last = nn.Conv3d(width, ports.outputs[0], (1, 3, 3), padding=(0, 1, 1))
         self.head = nn.Sequential(nn.GroupNorm(math.gcd(width, 8), width), nn.SiLU(), last)
 
     def forward(self, inputs: Tensor, context: Tensor | None) -> Tensor:
-        if context is not None and self.held:
-            inputs = torch.cat([inputs, self._given(context)], dim=1)
-            context = torch.cat([context[:, : -1 - self.held], context[:, -1:]], dim=1)
+        inputs, context = self.read(inputs, context)
         hidden: Tensor = self.stem(inputs)
         for block in self.blocks:
             hidden = block(hidden, context)
         result: Tensor = self.head(hidden)
         return result
 
-    def _given(self, context: Tensor) -> Tensor:
-        """The given frames and a channel that says which they are, (N, C + 1, T, H, W)."""
-        frames = self.inputs[1]
+
+class ClipTransformer(Network):
+    """A denoiser of clips whose every patch looks at all patches of all frames (Peebles & Xie 2023, section 3.2).
+
+    What is known of a row scales and shifts what a block sees, and gates what it adds. Given frames come as in
+    `ClipAttention`.
+
+    Args:
+        ports: from a clip (C, T, H, W) to one of the same size.
+        width: of each position.
+        depth: blocks.
+        heads: of the attention; divides the width.
+        patch: side of a square patch of a frame; divides height and width.
+        given: whether the context holds given frames, before its last number, which says whether it is there.
+    """
+
+    def __init__(
+        self,
+        ports: Ports,
+        *,
+        width: Count = 128,
+        depth: Count = 4,
+        heads: Count = 4,
+        patch: Count = 2,
+        given: bool = False,
+    ) -> None:
+        super().__init__(ports)
+        _check(ports.inputs, ports.outputs, 0)
+        channels, frames, height, side = ports.inputs
+        if height % patch or side % patch:
+            raise ShapeError(
+                f"frames of {height} x {side} cannot be cut into patches of {patch} x {patch}; choose a `patch` that "
+                "divides both."
+            )
+        self.read, self.patch = GivenFrames(ports, given), patch
+        self.grid = (frames, height // patch, side // patch)
+        self.stem = nn.Linear(self.read.channels * patch**2, width)
+        self.place = nn.Parameter(0.5 * torch.randn(math.prod(self.grid), width))
+        self.blocks = nn.ModuleList(KnownBlock(width, self.read.known, heads) for _ in range(depth))
+        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, channels * patch**2))
+
+    def forward(self, inputs: Tensor, context: Tensor | None) -> Tensor:
+        inputs, context = self.read(inputs, context)
+        cut = inputs.unflatten(4, (-1, self.patch)).unflatten(3, (-1, self.patch))  # (N, C, T, h, patch, w, patch)
+        hidden = self.stem(cut.permute(0, 2, 3, 5, 1, 4, 6).flatten(4).flatten(1, 3)) + self.place
+        for block in self.blocks:
+            hidden = block(hidden, context)
+        made = self.head(hidden).unflatten(2, (-1, self.patch, self.patch)).unflatten(1, self.grid)
+        result: Tensor = made.permute(0, 4, 1, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
+        return result
+
+
+class KnownBlock(nn.Module):
+    """An attention block that is told what is known of a row: see `ClipTransformer`.
+
+    Args:
+        width: of each position.
+        known: width of what is known of a row, 0 where nothing is.
+        heads: of the attention.
+    """
+
+    def __init__(self, width: int, known: int, heads: int) -> None:
+        super().__init__()
+        self.tell = nn.Sequential(nn.Linear(known, width), nn.SiLU(), nn.Linear(width, 3 * width)) if known else None
+        self.along = AttentionBlock(width, heads, 0.0)
+
+    def forward(self, hidden: Tensor, known: Tensor | None) -> Tensor:
+        """(N, T, W) to the same shape."""
+        if known is None or self.tell is None:
+            return self.along(hidden)
+        scale, shift, gate = self.tell(known)[:, None].chunk(3, dim=2)
+        seen = hidden * (1 + scale) + shift
+        return hidden + (1 + gate) * (self.along(seen) - seen)
+
+
+class GivenFrames(nn.Module):
+    """Takes given frames out of the context of a denoiser of clips, and puts them beside the noisy clip.
+
+    Args:
+        ports: of the denoiser, from a clip (C, T, H, W).
+        given: whether there are any; without, all stays as it is.
+
+    Attributes:
+        channels: of the clip with what is beside it.
+        known: width of the context that is left.
+
+    Raises:
+        ShapeError: frames are given, and the context is too short to hold them.
+    """
+
+    def __init__(self, ports: Ports, given: bool) -> None:
+        super().__init__()
+        self.clip, frames = ports.inputs, ports.inputs[1]
+        self.held = math.prod(self.clip) + frames if given else 0
+        if self.held >= max(1, ports.context):
+            raise ShapeError(
+                f"this network was told of given frames, {self.held} numbers, and the context has {ports.context}; "
+                'train it on data of the kind "given-frames".'
+            )
+        self.channels = self.clip[0] + (self.clip[0] + 1 if given else 0)
+        self.known = ports.context - self.held
+
+    def forward(self, inputs: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The clip (N, C, T, H, W) with the given frames and a channel that says which they are, and the rest."""
+        if context is None or not self.held:
+            return inputs, context
+        frames = self.clip[1]
         values, flags = context[:, -1 - self.held : -1].split([self.held - frames, frames], dim=1)
-        clip = values.unflatten(1, self.inputs)
-        mask = flags[:, None, :, None, None].expand(-1, 1, -1, *self.inputs[2:])
-        return torch.cat([clip, mask], dim=1)
+        mask = flags[:, None, :, None, None].expand(-1, 1, -1, *self.clip[2:])
+        rest = torch.cat([context[:, : -1 - self.held], context[:, -1:]], dim=1)
+        return torch.cat([inputs, values.unflatten(1, self.clip), mask], dim=1), rest
 
 
 class ClipBlock(nn.Module):
