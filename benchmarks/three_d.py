@@ -59,7 +59,7 @@ def two_samples(run: Path, second: Path | None) -> None:
     print("  the model's own prior    ", compared(real, lambda seed: shape(drawn(seed))))
     if second is not None:
         print("  diffusion of its codes   ", compared(real, lambda seed: shape(drawn(seed, stack=True))))
-        same, codes = shape(lowerbound.reconstruct(model, raw)), lowerbound.encode(model, raw)["z"]
+        same, codes = shape(lowerbound.reconstruct(model, raw, observe=observe)), lowerbound.encode(model, raw)["z"]
         print(
             "  reconstructions against diffusion of codes", compared(same, lambda seed: shape(drawn(seed, stack=True)))
         )
@@ -70,7 +70,7 @@ def two_samples(run: Path, second: Path | None) -> None:
 def voxels(runs: Path) -> None:
     """How much of a solid's volume comes back, and samples of both stages."""
     run, second = runs / "shapes3d-voxels", runs / "shapes3d-latent-diffusion"
-    model, data = lowerbound.load(run), lowerbound.load_data({"kind": "shapes3d-voxels"})
+    model, data = lowerbound.load(run), lowerbound.load_data(lowerbound.Run(run).recipe().data)
     raw = data.test.take(torch.arange(ROWS)).raw
     found = overlap(raw, lowerbound.reconstruct(model, raw))
     print(f"shapes3d-voxels: overlap of reconstructions {found.mean():.3f}")
@@ -108,7 +108,8 @@ def implicit(runs: Path) -> None:
     print(
         f"shapes3d-occupancy: overlap with the solid on {FINE}^3 points, from {raw.shape[1]} queries {found.mean():.3f}"
     )
-    two_samples(runs / "shapes3d-occupancy", None)
+    second = runs / "shapes3d-occupancy-diffusion"
+    two_samples(runs / "shapes3d-occupancy", second if second.exists() else None)
 
 
 def novel_views(runs: Path, pictures: Path | None) -> None:
