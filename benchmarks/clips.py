@@ -1,8 +1,8 @@
 """What a latent diffusion model of clips is worth: the figures of docs/video.md.
 
-python benchmarks/clips.py [--runs runs] [--pictures docs/images]
+python benchmarks/clips.py [--first moving-sprites] [--runs runs] [--pictures docs/images]
 
-It takes the runs of the recipes moving-digits and moving-digits-diffusion, by their names.
+It takes the runs of the recipes FIRST and FIRST-diffusion, by their names.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ def compared(real: Tensor, made: Callable[[int], Tensor]) -> str:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--first", default="moving-sprites", help="or moving-digits")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--pictures", type=Path)
     chosen = parser.parse_args()
-    first = lowerbound.load(chosen.runs / "moving-digits")
-    second = lowerbound.load(chosen.runs / "moving-digits-diffusion")
-    data = lowerbound.load_data(lowerbound.Run(chosen.runs / "moving-digits").recipe().data)
+    run = chosen.runs / chosen.first
+    first, second = lowerbound.load(run), lowerbound.load(chosen.runs / f"{chosen.first}-diffusion")
+    data = lowerbound.load_data(lowerbound.Run(run).recipe().data)
     raw = data.test.take(torch.arange(ROWS)).raw
     codes = lowerbound.encode(first, raw)["z"]
     frames = raw.shape[2]

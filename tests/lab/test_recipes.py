@@ -110,7 +110,7 @@ def test_a_recipe_trains_and_is_judged(name: str, tmp_path: Path) -> None:
     overrides = [f"training.steps={STEPS}", "training.batch_size=8", "training.warmup_steps=0", *SMALLER.get(name, [])]
     kind = lowerbound.read_recipe(name).data["kind"]
     make = OWN.get(name, OWN.get(kind))
-    if kind.startswith("shapes3d") or name == "moving-digits":
+    if kind.startswith("shapes3d") or name in ("moving-digits", "moving-sprites"):
         overrides.append("data.count=480")  # generated, and more than is needed here
     if make is not None:
         folder = tmp_path / "data"

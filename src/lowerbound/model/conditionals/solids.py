@@ -21,7 +21,7 @@ from lowerbound.model.networks.bijections.bijection import Bijection, Chain, Pla
 from lowerbound.model.networks.bijections.couplings import Coupling
 from lowerbound.model.networks.mlp import ModulatedMLP
 from lowerbound.model.networks.network import Network, Ports
-from lowerbound.model.networks.points import waves
+from lowerbound.model.networks.points import place_waves
 from lowerbound.model.spec import Context, Count, Positive
 from lowerbound.noise import Noise
 
@@ -187,5 +187,5 @@ class Waves(nn.Module):
 
     def forward(self, where: Tensor, h: Tensor) -> Tensor:
         """(N, 1)."""
-        result: Tensor = self.network(waves(where, self.frequencies), h)
+        result: Tensor = self.network(place_waves(where, self.frequencies), h)
         return result

@@ -83,7 +83,7 @@ class AttentionDown(Network):
         self.head = nn.Linear(width + ports.context, math.prod(ports.outputs))
 
     def forward(self, inputs: Tensor, context: Tensor | None) -> Tensor:
-        given = inputs.long() if self.patch is None else _cut(inputs, self.patch)
+        given = inputs.long() if self.patch is None else cut(inputs, self.patch)
         hidden = self.blocks(self.embed(given) + self.place).mean(dim=1)
         result: Tensor = self.head(with_context(hidden, context))
         return result.unflatten(1, self.outputs)
@@ -122,32 +122,41 @@ class AttentionUp(Network):
     def forward(self, inputs: Tensor, context: Tensor | None) -> Tensor:
         stem = self.stem(with_context(inputs.flatten(1), context))
         patches = self.head(self.blocks(stem.unsqueeze(1) + self.place))
-        grid = patches.unflatten(2, (-1, self.patch, self.patch)).unflatten(1, (self.rows, self.columns))
-        return grid.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+        return joined(patches, self.rows, self.patch)
 
 
-def _image(shape: Shape, what: str) -> tuple[int, int, int]:
-    """Channels, height and width of an image; refuses other shapes."""
-    if len(shape) != 3:
-        raise ShapeError(
-            f"an attention network needs an image (channels, height, width) as its {what}, and was given "
-            f'shape {list(shape)}; use `kind = "mlp"` for it.'
-        )
-    return shape[0], shape[1], shape[2]
+def grid_of(height: int, width: int, patch: int) -> tuple[int, int]:
+    """Rows and columns of the patches that a picture is cut into.
 
-
-def _patches(shape: Shape, what: str, patch: int) -> tuple[int, int, int]:
-    """Channels, and rows and columns of patches, of an image."""
-    channels, height, width = _image(shape, what)
+    Raises:
+        ShapeError: they do not fill it.
+    """
     if height % patch or width % patch:
         raise ShapeError(
             f"an image of {height} x {width} pixels cannot be cut into patches of {patch} x {patch}; choose a `patch` "
             "that divides both."
         )
-    return channels, height // patch, width // patch
+    return height // patch, width // patch
 
 
-def _cut(images: Tensor, patch: int) -> Tensor:
-    """(N, C, H, W) to patches (N, T, C * patch^2)."""
+def cut(images: Tensor, patch: int) -> Tensor:
+    """(N, C, H, W) to patches (N, T, C * patch^2), row after row."""
     grid = images.unflatten(3, (-1, patch)).unflatten(2, (-1, patch))  # (N, C, rows, patch, columns, patch)
     return grid.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
+def joined(patches: Tensor, rows: int, patch: int) -> Tensor:
+    """Patches (N, T, C * patch^2) to (N, C, H, W): the inverse of `cut`, for so many rows of patches."""
+    grid = patches.unflatten(2, (-1, patch, patch)).unflatten(1, (rows, -1))  # (N, rows, columns, C, patch, patch)
+    return grid.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+
+
+def _patches(shape: Shape, what: str, patch: int) -> tuple[int, int, int]:
+    """Channels, and rows and columns of patches, of an image; refuses other shapes."""
+    if len(shape) != 3:
+        raise ShapeError(
+            f"an attention network needs an image (channels, height, width) as its {what}, and was given "
+            f'shape {list(shape)}; use `kind = "mlp"` for it.'
+        )
+    channels, height, width = shape
+    return channels, *grid_of(height, width, patch)

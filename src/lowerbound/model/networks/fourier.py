@@ -1,4 +1,4 @@
-"""Another network with waves of its input beside the input, so that it learns fine structure soon."""
+"""Waves of a network's input beside the input, so that it learns fine structure soon."""
 
 from __future__ import annotations
 
@@ -41,3 +41,9 @@ class FourierFeatures(Network):
         phases = flat @ self.frequencies
         result: Tensor = self.network(torch.cat([flat, phases.sin(), phases.cos()], dim=1), context)
         return result
+
+
+def waves(values: Tensor, octaves: int) -> Tensor:
+    """Sines, then cosines, of values (..., C), of periods 1, 1/2, 1/4, ...: (..., 2 C octaves)."""
+    angles = (values[..., None] * 2 * torch.pi * 2.0 ** torch.arange(octaves).to(values)).flatten(-2)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lowerbound.errors import ShapeError
+from lowerbound.model.networks.fourier import waves
 from lowerbound.model.networks.network import ACTIVATIONS, Activation, Network, Ports, with_context
 from lowerbound.model.spec import Count, Widths
 
@@ -85,12 +86,10 @@ class QueryEncoder(PointEncoder):
         return 2 * (3 + 6 * OCTAVES) + 1
 
     def look(self, inputs: Tensor) -> Tensor:
-        seen, inside = waves(inputs[..., :3], OCTAVES), inputs[..., 3:]
+        seen, inside = place_waves(inputs[..., :3], OCTAVES), inputs[..., 3:]
         return torch.cat([seen, CONTRAST * inside * seen, 2 * inside - 1], dim=2)
 
 
-def waves(where: Tensor, octaves: int) -> Tensor:
+def place_waves(where: Tensor, octaves: int) -> Tensor:
     """Coordinates in the unit cube (..., 3) on [-1, 1], then their sines and cosines, (..., 3 + 6 * octaves)."""
-    scaled = 2 * where
-    angles = (scaled[..., None] * torch.pi * 2.0 ** torch.arange(octaves).to(where)).flatten(-2)
-    return torch.cat([scaled, angles.sin(), angles.cos()], dim=-1)
+    return torch.cat([2 * where, waves(where, octaves)], dim=-1)
