@@ -43,7 +43,7 @@ class ClipGlimpse(Network):
         square = torch.einsum("nih,nchw,njw->ncij", rows, contrast, columns) + ground
         what = self.network(square.to(frames.dtype), _of_frames(context, inputs.shape[2]))
         code = torch.cat([where.to(what.dtype), what], dim=1)
-        return code.unflatten(0, (len(inputs), -1)).transpose(1, 2)[..., None, None]
+        return code.unflatten(0, (-1, inputs.shape[2])).transpose(1, 2)[..., None, None]
 
 
 class ClipSprite(Network):
@@ -69,7 +69,7 @@ class ClipSprite(Network):
         square = self.network(codes[:, 2:], _of_frames(context, inputs.shape[2]))
         rows, columns = (hats(codes[:, axis].float(), self.side, self.size[axis]) for axis in (0, 1))
         frames = torch.einsum("nih,ncij,njw->nchw", rows, square.float(), columns) + self.ground
-        return frames.to(square.dtype).unflatten(0, (len(inputs), -1)).transpose(1, 2)
+        return frames.to(square.dtype).unflatten(0, (-1, inputs.shape[2])).transpose(1, 2)
 
 
 def ground_of(frames: Tensor) -> Tensor:
