@@ -1,8 +1,8 @@
 """What a latent diffusion model of clips is worth: the figures of docs/video.md.
 
-python benchmarks/clips.py [--first moving-sprites] [--runs runs] [--pictures docs/images]
+python benchmarks/clips.py [--first moving-digits] [--runs runs] [--pictures docs/images]
 
-It takes the runs of the recipes FIRST and FIRST-diffusion, by their names.
+It takes the runs FIRST, of the recipe moving-digits or moving-sprites, and FIRST-diffusion.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def compared(real: Tensor, made: Callable[[int], Tensor]) -> str:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--first", default="moving-sprites", help="or moving-digits")
+    parser.add_argument("--first", default="moving-digits", help="or moving-sprites")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--pictures", type=Path)
     chosen = parser.parse_args()

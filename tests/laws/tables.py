@@ -457,10 +457,10 @@ NETWORKS: dict[str, tuple[Callable[[Ports], Network], Ports]] = {
     "clip-down-context": (lambda p: clips.ClipDown(p, widths=[4], reach=1), Ports((1, 3, 4, 4), (2, 3, 2, 2), 4)),
     "clip-up": (lambda p: clips.ClipUp(p, widths=[6, 4]), Ports((3, 3, 3, 2), (2, 3, 9, 6))),
     "clip-up-context": (lambda p: clips.ClipUp(p, widths=[4], reach=1), Ports((2, 3, 2, 2), (1, 3, 4, 4), 4)),
-    "clip-glimpse": (lambda p: glimpses.ClipGlimpse(p, side=3), Ports((2, 3, 5, 6), (4, 3, 1, 1))),
-    "clip-glimpse-context": (lambda p: glimpses.ClipGlimpse(p, side=4), Ports((1, 2, 4, 4), (6, 2, 1, 1), 4)),
-    "clip-sprite": (lambda p: glimpses.ClipSprite(p, side=3), Ports((4, 3, 1, 1), (2, 3, 5, 6))),
-    "clip-sprite-context": (lambda p: glimpses.ClipSprite(p, side=4), Ports((3, 2, 1, 1), (1, 2, 4, 4), 4)),
+    "clip-glimpse": (lambda p: glimpses.ClipGlimpse(p, side=3), Ports((2, 3, 5, 6), (18, 3, 1, 1))),
+    "clip-glimpse-context": (lambda p: glimpses.ClipGlimpse(p, side=4), Ports((1, 2, 4, 4), (14, 2, 1, 1), 4)),
+    "clip-sprite": (lambda p: glimpses.ClipSprite(p, side=3), Ports((18, 3, 1, 1), (2, 3, 5, 6))),
+    "clip-sprite-context": (lambda p: glimpses.ClipSprite(p, side=4), Ports((14, 2, 1, 1), (1, 2, 4, 4), 4)),
     "clip-attention": (lambda p: clips.ClipAttention(p, width=8, depth=2), Ports((2, 3, 4, 5), (2, 3, 4, 5))),
     "clip-attention-context": (lambda p: clips.ClipAttention(p, width=8), Ports((2, 3, 4, 4), (2, 3, 4, 4), 4)),
     "clip-attention-given-context": (
@@ -474,15 +474,6 @@ NETWORKS: dict[str, tuple[Callable[[Ports], Network], Ports]] = {
     ),
     "clip-transformer-given-context": (
         lambda p: clips.ClipTransformer(p, width=8, given=True),
-        Ports((2, 3, 2, 2), (2, 3, 2, 2), 4 + 24 + 3 + 1),
-    ),
-    "course-transformer": (lambda p: clips.CourseTransformer(p, width=8), Ports((2, 3, 2, 1), (2, 3, 2, 1))),
-    "course-transformer-context": (
-        lambda p: clips.CourseTransformer(p, width=8, depth=2, octaves=2),
-        Ports((3, 4, 1, 1), (3, 4, 1, 1), 4),
-    ),
-    "course-transformer-given-context": (
-        lambda p: clips.CourseTransformer(p, width=8, octaves=1, given=True),
         Ports((2, 3, 2, 2), (2, 3, 2, 2), 4 + 24 + 3 + 1),
     ),
     "radiance-field": (lambda p: radiance.RadianceField(p, grid=4, samples=6), Ports((3,), (2, 5, 5))),

@@ -203,7 +203,6 @@ PARTS: Groups = {
         "clip-sprite": glimpses.ClipSprite,
         "clip-attention": clips.ClipAttention,
         "clip-transformer": clips.ClipTransformer,
-        "course-transformer": clips.CourseTransformer,
         "radiance-field": radiance.RadianceField,
     },
     bijection.Bijection: {

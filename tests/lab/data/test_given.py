@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 
@@ -13,8 +11,8 @@ from lowerbound.lab.data.load import load_data
 from lowerbound.lab.evaluation.clips import centres, motion
 from lowerbound.lab.evaluation.features import make_extractor
 from lowerbound.model.build import build_model
-from lowerbound.model.networks.clips import ClipAttention, ClipDown, ClipTransformer, ClipUp, CourseTransformer
-from lowerbound.model.networks.network import Network, Ports
+from lowerbound.model.networks.clips import ClipAttention, ClipDown, ClipTransformer, ClipUp
+from lowerbound.model.networks.network import Ports
 from lowerbound.model.spec import DataSpec
 from lowerbound.noise import BatchNoise
 
@@ -51,7 +49,7 @@ def test_what_cannot_be_given_is_refused() -> None:
         load_data({"kind": "given-frames", "data": {"kind": "digits", "context": "label"}})
     with pytest.raises(RecipeError, match="one choice"):
         load_data({"kind": "given-frames", "data": CLIPS, "frames": []})
-    for network in (ClipAttention, ClipTransformer, CourseTransformer):
+    for network in (ClipAttention, ClipTransformer):
         with pytest.raises(ShapeError, match="given-frames"):
             network(Ports((1, 4, 2, 2), (1, 4, 2, 2), 5), given=True)
     with pytest.raises(ShapeError, match="patches of 2 x 2"):
@@ -84,9 +82,9 @@ def test_frames_know_nothing_of_one_another_where_they_are_coded_alone() -> None
         assert moved.tolist() == reaches, reach
 
 
-@pytest.mark.parametrize("kind", [ClipAttention, ClipTransformer, CourseTransformer])
+@pytest.mark.parametrize("kind", [ClipAttention, ClipTransformer])
 def test_attention_sees_all_times_and_given_frames_reach_all_of_them(
-    kind: type[ClipAttention] | type[ClipTransformer] | type[CourseTransformer],
+    kind: type[ClipAttention] | type[ClipTransformer],
 ) -> None:
     torch.manual_seed(0)
     event = (2, 4, 2, 2)
@@ -104,16 +102,9 @@ def test_attention_sees_all_times_and_given_frames_reach_all_of_them(
     assert ((network(moved, context([])) - without).abs().amax(dim=(0, 1, 3, 4)) > 1e-5).all()
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda ports: ClipTransformer(ports, width=8, depth=1),
-        lambda ports: CourseTransformer(ports, width=8, depth=1, octaves=2),
-    ],
-)
-def test_a_transformer_sees_every_place_of_a_clip_from_every_other_one(make: Callable[[Ports], Network]) -> None:
+def test_a_transformer_sees_every_place_of_a_clip_from_every_other_one() -> None:
     torch.manual_seed(0)
-    network = make(Ports((1, 3, 4, 4), (1, 3, 4, 4)))
+    network = ClipTransformer(Ports((1, 3, 4, 4), (1, 3, 4, 4)), width=8, depth=1)
     clips = torch.randn(2, 1, 3, 4, 4)
     moved = clips.clone()
     moved[:, :, 0, 0, 0] += 1
@@ -143,19 +134,3 @@ def test_centres_and_motion_of_a_dot_are_known() -> None:
     assert centres(torch.zeros(1, 1, 2, 8, 8)).unique().tolist() == [3.5]
     with pytest.raises(NotSupportedError, match="clips"):
         make_extractor("motion", DataSpec((1, 8, 8)))(torch.zeros(60, 1, 8, 8))
-
-
-def test_courses_see_waves_of_their_numbers() -> None:
-    """A number and the one that is a period of all waves away differ in the number alone, not in what lies beside."""
-    torch.manual_seed(0)
-    event = (2, 4, 1, 1)
-    network = CourseTransformer(Ports(event, event), width=8, octaves=3, longest=4.0)
-    seen: list[torch.Tensor] = []
-    network.stem.register_forward_pre_hook(lambda _, given: seen.append(given[0].unflatten(2, (4, 7))))
-    clips = torch.randn(3, *event)
-    network(clips, None)
-    network(clips + 4, None)
-    torch.testing.assert_close(seen[0][..., 0], clips[..., 0, 0])
-    torch.testing.assert_close(seen[1][..., 0], clips[..., 0, 0] + 4)
-    torch.testing.assert_close(seen[0][..., 1:], seen[1][..., 1:], atol=1e-4, rtol=0)
-    torch.testing.assert_close(seen[0][..., 3], torch.sin(2 * torch.pi * clips[..., 0, 0]), atol=1e-4, rtol=0)

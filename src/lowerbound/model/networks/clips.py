@@ -12,9 +12,8 @@ from torch.nn import functional
 from lowerbound.errors import ShapeError
 from lowerbound.model.networks.attention import AttentionBlock, cut, grid_of, joined
 from lowerbound.model.networks.convolutional import halved
-from lowerbound.model.networks.fourier import waves
 from lowerbound.model.networks.network import ACTIVATIONS, Activation, Network, Ports, with_context
-from lowerbound.model.spec import Count, Positive, Shape, Whole, Widths
+from lowerbound.model.spec import Count, Shape, Widths
 
 Reach = Literal[1, 3, 5]
 
@@ -180,57 +179,6 @@ class ClipTransformer(Network):
             hidden = block(hidden, context)
         made = self.head(hidden).unflatten(1, (frames, rows * columns)).flatten(0, 1)
         return joined(made, rows, self.patch).unflatten(0, (-1, frames)).transpose(1, 2)
-
-
-class CourseTransformer(Network):
-    """A denoiser of clips of few numbers a frame: the course of each over time is a token, and looks at all others.
-
-    How a thing moves is in few numbers of all frames together: a token that holds them sees a path, where one of a
-    frame sees a point. What is known of a row, and given frames, come as in `ClipTransformer`.
-
-    Args:
-        ports: from a clip (C, T, H, W) to one of the same size, for which there are C * H * W tokens.
-        width: of each token.
-        depth: blocks.
-        heads: of the attention; divides the width.
-        octaves: waves of each noisy number beside it, each half as long as the one before: for numbers that lie on a
-            grid, or matter to the last digit (Kingma et al. 2021, appendix C). 0 is none.
-        longest: the period of the first wave, in units of the clip; the last should be as long as the grid is wide.
-        given: whether the context holds given frames, before its last number, which says whether it is there.
-    """
-
-    def __init__(
-        self,
-        ports: Ports,
-        *,
-        width: Count = 96,
-        depth: Count = 4,
-        heads: Count = 4,
-        octaves: Whole = 0,
-        longest: Positive = 16.0,
-        given: bool = False,
-    ) -> None:
-        super().__init__(ports)
-        _check(ports.inputs, ports.outputs, 0)
-        self.read, self.octaves, self.longest = GivenFrames(ports, given), octaves, longest
-        self.frames, tokens = ports.inputs[1], math.prod(ports.inputs) // ports.inputs[1]
-        self.stem = nn.Linear((1 + 2 * octaves + 2 * given) * self.frames, width)
-        self.place = nn.Parameter(0.5 * torch.randn(tokens, width))
-        self.blocks = nn.ModuleList(KnownBlock(width, self.read.known, heads) for _ in range(depth))
-        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, self.frames))
-
-    def forward(self, inputs: Tensor, context: Tensor | None) -> Tensor:
-        beside, context = self.read(inputs, context)
-        numbers = [inputs[..., None], waves(inputs[..., None] / self.longest, self.octaves)]
-        if beside.shape != inputs.shape:
-            values, mask = beside[:, len(inputs[0]) :].split([len(inputs[0]), 1], dim=1)
-            numbers += [values[..., None], mask.expand_as(values)[..., None]]
-        seen = torch.cat(numbers, dim=-1)  # (N, C, T, H, W, numbers)
-        hidden = self.stem(seen.movedim(2, 4).flatten(4).flatten(1, 3)) + self.place
-        for block in self.blocks:
-            hidden = block(hidden, context)
-        channels, _, *places = self.outputs
-        return self.head(hidden).unflatten(1, (channels, *places)).movedim(4, 2)
 
 
 class KnownBlock(nn.Module):
