@@ -75,7 +75,7 @@ class ClipSprite(Network):
         return frames.to(square.dtype).unflatten(0, (-1, inputs.shape[2])).transpose(1, 2)
 
 
-class Places(nn.Module):
+class Places:
     """Places of a square in a frame, written as waves and read by attention (Vaswani et al. 2017, section 3.5).
 
     Along each axis, sines and cosines of periods of 2 pixels and its doubles, up to twice the frame. A place that is
@@ -95,7 +95,6 @@ class Places(nn.Module):
     """
 
     def __init__(self, clip: Shape, code: Shape, side: int) -> None:
-        super().__init__()
         whole = len(clip) == 4 and len(code) == 4
         self.octaves = (max(clip[2:]) - 1).bit_length() + 1 if whole else 0
         self.numbers = 4 * self.octaves
@@ -110,15 +109,13 @@ class Places(nn.Module):
     def lattice(self, axis: int) -> Tensor:
         """The places along an axis at which pixels of the square are pixels of the frame, pixels from the middle."""
         size = self.sizes[axis]
-        return torch.arange(-(size // 2), size // 2 + 1) - 0.5 * ((size - self.side) % 2)
+        return torch.arange(-(size // 2), size // 2 + 1) - self._half(axis)
 
     def written(self, where: Tensor) -> Tensor:
         """Places (N, 2), pixels from the middle, moved to the nearest of the lattice and written, (N, numbers)."""
-        near = []
-        for axis in (0, 1):
-            half = 0.5 * ((self.sizes[axis] - self.side) % 2)
-            near.append(self._waves((where[:, axis] + half).round() - half))
-        return torch.cat(near, dim=1)
+        halves = [self._half(axis) for axis in (0, 1)]
+        near = [(along + half).round() - half for along, half in zip(where.unbind(1), halves, strict=True)]
+        return torch.cat([self._waves(along) for along in near], dim=1)
 
     def weights(self, code: Tensor) -> list[Tensor]:
         """What of each pixel of a line of the frame is in each of the square, (N, side, H) and (N, side, W)."""
@@ -128,6 +125,10 @@ class Places(nn.Module):
             likeness = said @ self._waves(lattice).T / self.octaves  # 1 for the place that was written
             found.append(torch.einsum("np,psl->nsl", (SHARPNESS * likeness).softmax(dim=1), self._lines(lattice, axis)))
         return found
+
+    def _half(self, axis: int) -> float:
+        """How far the lattice lies from whole pixels from the middle."""
+        return 0.5 * ((self.sizes[axis] - self.side) % 2)
 
     def _waves(self, where: Tensor) -> Tensor:
         return waves(where[:, None] / 2**self.octaves, self.octaves)
